@@ -1,0 +1,1 @@
+"""Numbers and how they are shown. Knows nothing of torch."""
