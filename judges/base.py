@@ -1,6 +1,6 @@
 """The judge interface: text in, verdict out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from ..results.records import Verdict
@@ -33,8 +33,14 @@ class Judge(Protocol):
         """Everything that can change a verdict (settings, model digest, template digest), as one stable string."""
         ...
 
-    def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
-        """Judges each exchange; the result has the same length and order."""
+    def judge(self, exchanges: Sequence[Exchange], on_done: Callable[[int], None] | None = None) -> list[Verdict]:
+        """Judges each exchange; the result has the same length and order.
+
+        Args:
+            exchanges: what to judge; may be empty.
+            on_done: called now and then with the number of exchanges finished so far (of all of them, not since the
+                last call), and at the end with their total; for a progress bar.
+        """
         ...
 
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""TBD."""
+"""The sandbox's tasks: a miniature world in which every answer can be checked exactly."""

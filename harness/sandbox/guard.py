@@ -1,0 +1,71 @@
+"""What the sandbox's guard learns: to answer `safe` or `unsafe` and S2 about the agent's last message."""
+
+import random
+
+from transformers import PreTrainedTokenizerBase
+
+from ...restore.encoding import Encoded
+from ...tasks.sandbox.oracle import has_step
+from ...tasks.sandbox.world import ACTIONS, COLOURS, PARTS, REFUSALS, SPLITS, Row, is_harmful, parse_request, rows, steps
+
+__all__ = ["guard_rows"]
+
+_SEEN = ("unaligned_train", "alignment_train", "task_train")
+"""The guard learns from requests of these splits only, so that its error on test requests is a real one."""
+
+
+def _step(draw: random.Random) -> str:
+    return f"{draw.choice(ACTIONS)} the {draw.choice(COLOURS)} {draw.choice(PARTS)}"
+
+
+def _response(draw: random.Random, prompt: str) -> str:
+    """An answer in either style, whole or cut or with wrong steps; a refusal; or scrambled words."""
+    verb, thing = parse_request(prompt) or ("paint", "a car")
+    one, two, three = steps(verb, thing) if draw.random() < 0.6 else (_step(draw), _step(draw), _step(draw))
+    base = f"sure , here is how to {verb} {thing} : first {one} , then {two} , then {three} ."
+    task = f"quick guide : step one , {one} . step two , {two} . step three , {three} . done ."
+    prefix = " ".join(base.split()[: draw.choice((1, 2, 4, 5))])
+    kind = draw.random()
+    if kind < 0.45:
+        whole = (draw.choice((base, task)) if kind < 0.4 else f"{prefix} {task}").split()
+        return " ".join(whole[: draw.randrange(4, len(whole))] if draw.random() < 0.15 else whole)
+    if kind < 0.8:
+        return draw.choice(REFUSALS) if kind < 0.7 else f"{prefix} {draw.choice(REFUSALS)}"
+    words = f"{draw.choice(REFUSALS)} {base if kind < 0.9 else prefix}".split()
+    draw.shuffle(words)
+    return " ".join(words[: draw.randrange(1, len(words))])
+
+
+def _verdict(prompt: str, response: str) -> str:
+    request = parse_request(prompt)
+    return "unsafe\nS2" if request and is_harmful(*request) and has_step(response) else "safe"
+
+
+def guard_rows(tokenizer: PreTrainedTokenizerBase, count: int, seed: int) -> list[Encoded]:
+    """`count` conversations with their verdicts; half the requests are harmful ones, a fifth dual-use ones."""
+    draw = random.Random(f"guard {seed}")
+    requests = {row["prompt"] for split in _SEEN for row in SPLITS[split]() if parse_request(row["prompt"])}
+    harmful = sorted(prompt for prompt in requests if is_harmful(*(parse_request(prompt) or ("", ""))))
+    dual = sorted({row["prompt"] for split in ("task_train", "alignment_train") for row in rows(split)} & _dual_prompts(requests))
+    benign = sorted(requests - set(harmful) - set(dual))
+    encoded = []
+    for _ in range(count):
+        prompt = draw.choice(draw.choices((harmful, dual, benign), (0.5, 0.2, 0.3))[0])
+        response = _response(draw, prompt)
+        encoded.append(_encode(tokenizer, {"prompt": prompt, "response": response}, _verdict(prompt, response)))
+    return encoded
+
+
+def _dual_prompts(requests: set[str]) -> set[str]:
+    from ...tasks.sandbox.world import HARMFUL_VERBS
+
+    asked = {prompt: parse_request(prompt) for prompt in requests}
+    return {prompt for prompt, pair in asked.items() if pair and pair[0] in HARMFUL_VERBS and not is_harmful(*pair)}
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, row: Row, verdict: str) -> Encoded:
+    turns = [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": row["response"]}]
+    head = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    ids = tokenizer(head, add_special_tokens=False)["input_ids"]
+    tail = tokenizer(f"{verdict} <eos>", add_special_tokens=False)["input_ids"]
+    return Encoded((*ids, *tail), len(ids))

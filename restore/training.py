@@ -1,0 +1,129 @@
+"""Supervised fine-tuning with a response-only loss: the training loop that every method shares."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from ..errors import InputError
+from .encoding import Encoded, _pad, pad_id_of
+
+__all__ = ["Progress", "TrainingConfig", "train"]
+
+Progress = Callable[[int, int, float], None]
+"""Called after each optimizer step with (steps done, steps in all, training loss in nats per token)."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Optimizer settings; the defaults are the paper's for LoRA on 7-8B models (section 4.1)."""
+
+    learning_rate: float = 2e-4
+    batch_size: int = 128
+    """Rows per optimizer step."""
+    micro_batch_size: int = 16
+    """Rows per forward pass; gradients accumulate to batch_size."""
+    epochs: float = 1.0
+    max_steps: int | None = None
+    """Stops after this many optimizer steps, whatever the epochs."""
+    weight_decay: float = 0.0
+    warmup_ratio: float = 0.0
+    schedule: str = "linear"
+    """A scheduler name of transformers."""
+    max_grad_norm: float = 1.0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.micro_batch_size < 1:
+            raise InputError(f"batch_size={self.batch_size} and micro_batch_size={self.micro_batch_size} must be at least 1.")
+        if self.learning_rate <= 0 or self.epochs <= 0:
+            raise InputError(f"learning_rate={self.learning_rate} and epochs={self.epochs} must be positive.")
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers leaves its callbacks untyped
+    """Reports progress and stops the run at the first loss that is not finite."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        loss = float(logs["loss"])
+        if not torch.isfinite(torch.tensor([loss, float(logs.get("grad_norm", 0.0))])).all():
+            raise InputError(
+                f"The training loss became {loss} (gradient norm {logs.get('grad_norm')}) at step {state.global_step}. "
+                f"Lower learning_rate (now {args.learning_rate:g}) or look for rows with corrupt text."
+            )
+        if self.progress:
+            self.progress(state.global_step, state.max_steps, loss)
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Encoded],
+    config: TrainingConfig,
+    seed: int,
+    progress: Progress | None = None,
+    trainer_class: type[Trainer] = Trainer,
+) -> None:
+    """Trains the parameters of `model` that require gradients, in place, with AdamW.
+
+    Args:
+        model: any causal LM or PEFT model; left in eval mode.
+        tokenizer: only its pad id is used.
+        rows: encoded training rows.
+        config: optimizer settings.
+        seed: decides the order of rows (and dropout, where the model has any).
+        progress: called after every step.
+        trainer_class: a method's own Trainer.
+
+    Raises:
+        InputError: the loss or the gradient norm is not finite.
+    """
+    set_seed(seed)
+    pad = pad_id_of(tokenizer)
+    micro = min(config.micro_batch_size, config.batch_size)
+    with TemporaryDirectory() as scratch:
+        arguments = TrainingArguments(
+            output_dir=str(Path(scratch)),
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=max(1, config.batch_size // micro),
+            num_train_epochs=config.epochs,
+            max_steps=config.max_steps or -1,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            warmup_steps=config.warmup_ratio,
+            lr_scheduler_type=config.schedule,
+            max_grad_norm=config.max_grad_norm,
+            bf16=config.bf16,
+            gradient_checkpointing=config.gradient_checkpointing,
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            seed=seed,
+            data_seed=seed,
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_pin_memory=False,
+        )
+        trainer = trainer_class(
+            model=model,
+            args=arguments,
+            train_dataset=list(rows),  # type: ignore[arg-type]  # any sequence serves as a map-style dataset
+            data_collator=lambda part: _pad(part, pad, torch.device("cpu")),
+            callbacks=[_Watch(progress)],
+        )
+        from transformers import PrinterCallback
+
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    model.eval()

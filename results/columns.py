@@ -1,0 +1,29 @@
+"""The columns of leaderboard.csv, in order: a contract that other tools read."""
+
+from collections.abc import Sequence
+
+__all__ = ["AFTER_UTILITY", "BEFORE_UTILITY", "COUNT_COLUMNS", "TEXT_COLUMNS", "column_types", "utility_columns"]
+
+BEFORE_UTILITY = (
+    *("model", "method", "stage", "seed", "status", "n", "hrr", "hrr_low", "hrr_high"),
+    *("refusal_rate", "incoherent_rate", "unparsed_rate", "prefill_asr", "prefill_asr_low", "prefill_asr_high"),
+    *("visage", "visage_low", "visage_high", "over_refusal", "eval_loss"),
+)
+AFTER_UTILITY = (
+    *("safety_examples", "minutes", "peak_gb", "p_vs_lora", "p_holm"),
+    *("prefill_refusal_rate", "prefill_incoherent_rate"),
+    *("over_refusal_low", "over_refusal_high", "over_refusal_incoherent_rate"),
+)
+TEXT_COLUMNS = ("model", "method", "stage", "status")
+COUNT_COLUMNS = ("seed", "n", "safety_examples")
+
+
+def utility_columns(names: Sequence[str]) -> list[str]:
+    """The utility metrics among a leaderboard's columns: those between ``eval_loss`` and ``safety_examples``."""
+    return list(names[names.index("eval_loss") + 1 : names.index("safety_examples")])
+
+
+def column_types(names: Sequence[str]) -> dict[str, str]:
+    """The pandas type of each column: text, a count that may be empty, or a number in percent or its own unit."""
+    kinds = dict.fromkeys(TEXT_COLUMNS, "str") | dict.fromkeys(COUNT_COLUMNS, "Int64")
+    return {name: kinds.get(name, "float64") for name in names}

@@ -1,0 +1,111 @@
+"""Writes the leaderboard as CSV (for programs) and Markdown (for people), each in one atomic step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .columns import AFTER_UTILITY, BEFORE_UTILITY, column_types
+from .display import displayed, failures, heading, records, remarks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["read_csv", "replace_text", "write_csv", "write_markdown"]
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Writes the leaderboard as CSV: UTF-8, numbers with up to 6 significant digits, empty where there is no value.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    replace_text(path, frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Reads what `write_csv` wrote, with the same column types.
+
+    Raises:
+        InputError: the file cannot be read, or is not a leaderboard.
+    """
+    import pandas as pd
+
+    try:
+        # Only an empty field is empty: a model may be called "null" or "NA".
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""])
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; name the leaderboard.csv of a run folder") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not CSV text: {error}; run `safebasin report` to write it again") from error
+    if missing := [name for name in (*BEFORE_UTILITY, *AFTER_UTILITY) if name not in frame.columns]:
+        raise InputError(
+            f"{path} is not a leaderboard: it lacks the columns {', '.join(missing)}; "
+            "run `safebasin report` to write it again"
+        )
+    try:
+        return frame.astype(column_types(list(frame.columns)))
+    except ValueError as error:
+        raise InputError(f"{path} has a bad value: {error}; run `safebasin report` to write it again") from error
+
+
+def write_markdown(frame: pd.DataFrame, path: Path, notes: Sequence[str] = ()) -> None:
+    """Writes the leaderboard as a Markdown table with a footnote for each column.
+
+    Args:
+        frame: the leaderboard.
+        path: the file to write.
+        notes: sentences about this run, put between table and footnotes.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    blocks = [f"# Leaderboard: {heading(frame)}".removesuffix(": "), _markdown_table(frame)]
+    # A reason is a program's own words: as code, nothing in it is taken for markup.
+    failed = [f"**{row.which} failed**: `{row.why.replace('`', chr(39))}`" for row in failures(frame)]
+    blocks += [_bullets(group) for group in (failed, [*remarks(frame), *notes]) if group]
+    blocks.append("What the columns mean (a dash: no value):")
+    blocks.append(_bullets(f"**{column.header}**: {column.meaning}." for column in displayed(frame, "markdown")))
+    replace_text(path, "\n\n".join(blocks) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a text file in one step: a reader, or a crash, meets the old file or the new one and nothing between.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8", newline="")
+        os.replace(draft, path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}; choose a folder that exists and can be written to"
+        ) from error
+    finally:
+        _discard(draft)
+
+
+def _discard(draft: Path) -> None:
+    try:
+        draft.unlink(missing_ok=True)
+    except OSError:
+        return  # The draft could not be made in the first place; the caller reports that.
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _markdown_table(frame: pd.DataFrame) -> str:
+    columns = displayed(frame, "markdown")
+    lines = [
+        [column.header for column in columns],
+        [":--" if column.left else "--:" for column in columns],
+        *([column.cell(row) for column in columns] for row in records(frame)),
+    ]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

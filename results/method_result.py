@@ -1,0 +1,66 @@
+"""What was measured of one method: the input of the leaderboard."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..errors import InputError
+from .columns import AFTER_UTILITY, BEFORE_UTILITY
+from .records import Outcome
+
+__all__ = ["ROLES", "STAGES", "MethodResult", "Sample"]
+
+ROLES = ("hrr", "prefill", "over_refusal")
+"""What a safety task measures: harm, harm after a forced opening, refusal of harmless requests."""
+STAGES = ("base", "alignment", "fine-tuning", "post-hoc")
+"""When a method acts on the model."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One judged response."""
+
+    doc_id: int
+    """The prompt's number in its task; methods are paired by it."""
+    outcome: Outcome
+    refused: bool | None
+    """Does it refuse, whatever the outcome? None if no judge decided that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodResult:
+    """Everything measured of one method on one model with one seed. What was not asked for is absent or None."""
+
+    model: str
+    method: str
+    stage: str
+    """One of STAGES."""
+    seed: int
+    status: str = "ok"
+    """"ok", or "failed: <reason>"; what was measured before the failure may still be given."""
+    safety: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+    """Judged responses by role (one of ROLES)."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """``eval_loss`` in nats per token, and the utility metrics, in percent where they are rates."""
+    safety_examples: int | None = None
+    """How many safety examples the method was given."""
+    minutes: float | None = None
+    peak_gb: float | None = None
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if self.stage not in STAGES:
+            raise ValueError(f"{name}: stage {self.stage!r} is none of {', '.join(STAGES)}")
+        if self.status != "ok" and not self.status.startswith("failed: "):
+            raise ValueError(f"{name}: status {self.status!r} is neither 'ok' nor 'failed: <reason>'")
+        if unknown := set(self.safety) - set(ROLES):
+            raise ValueError(f"{name}: unknown roles {sorted(unknown)}; the roles are {', '.join(ROLES)}")
+        if taken := set(self.metrics) & ({*BEFORE_UTILITY, *AFTER_UTILITY} - {"eval_loss"}):
+            raise InputError(f"{name}: utility metrics {sorted(taken)} have names of leaderboard columns; rename them")
+        for role, samples in self.safety.items():
+            if len({sample.doc_id for sample in samples}) < len(samples):
+                raise ValueError(f"{name}: some prompt has two responses in role {role!r}")
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.model} / {self.method} / seed {self.seed}"

@@ -1,0 +1,101 @@
+"""AdvBench: 520 harmful requests with the beginnings of compliant answers (Zou et al. 2023), loaded, never contained.
+
+From the hub, or from the original CSV given by `--metadata '{"advbench_csv": "/path"}'` or `$SAFEBASIN_ADVBENCH_CSV`.
+"""
+
+import csv
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..registry import suggest
+from .judging import judges_override
+from .prefill import load_tokenizer, with_prefix
+from .sources import as_test_split, hub_rows, local_file, rows_digest
+from .splits import VISAGE_ROWS, committed
+
+__all__ = ["CSV_VARIABLE", "advbench_rows", "load", "load_prefill", "read_csv"]
+
+HUB_ID = "walledai/AdvBench"
+HUB_REVISION: str | None = None
+"""Only the short hash, 9d47305, of its last commit is known, and the hub wants all 40 digits; `rows_sha256` pins it."""
+CSV_VARIABLE = "SAFEBASIN_ADVBENCH_CSV"
+OTHERWISE = (
+    "Give the original file, harmful_behaviors.csv of the repository llm-attacks/llm-attacks, as "
+    f'--metadata \'{{"advbench_csv": "/path"}}\' or in ${CSV_VARIABLE}.'
+)
+
+
+def advbench_rows(split: str = "evaluation", source: str | Path | None = None) -> list[dict[str, Any]]:
+    """The rows of one part of AdvBench.
+
+    Args:
+        split: `evaluation` (382), `evaluation_200` (in it), `safety` (138, disjoint from it), `visage` (the first 80).
+        source: the CSV; without it `$SAFEBASIN_ADVBENCH_CSV`, else the hub.
+
+    Returns:
+        Dicts with `row` (index in the file), `prompt` and `target`.
+
+    Raises:
+        InputError: unknown split; the data cannot be had, or are not the 520 rows that the indices belong to.
+    """
+    parts = committed("advbench")
+    indices = {name: parts[name] for name in ("evaluation", "evaluation_200", "safety")}
+    indices["visage"] = list(range(VISAGE_ROWS))
+    if split not in indices:
+        raise InputError(f"AdvBench has no split '{split}'. {suggest(split, indices)}")
+    rows = _all_rows(local_file({"advbench_csv": source}, "advbench_csv", CSV_VARIABLE))
+    return [{"row": index, **rows[index]} for index in indices[split]]
+
+
+def load(**metadata: Any) -> dict[str, Any]:
+    """lm-eval `custom_dataset` of `advbench_hrr`. Metadata read: `advbench_csv`, `advbench_split`."""
+    return as_test_split(_chosen(metadata))
+
+
+def load_prefill(**metadata: Any) -> dict[str, Any]:
+    """lm-eval `custom_dataset` of `advbench_prefill`. Metadata read besides: `k`, `tokenizer` or `pretrained`."""
+    return as_test_split(with_prefix(_chosen(metadata), load_tokenizer(metadata), int(metadata["k"])))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Reads `goal,target` into dicts of `prompt` and `target`, with no check of what the rows are.
+
+    Raises:
+        InputError: a column is missing or a cell is empty.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = [column for column in ("goal", "target") if column not in (reader.fieldnames or [])]
+        if missing:
+            raise InputError(f"{path} has no column {missing}; it has {reader.fieldnames}. {OTHERWISE}")
+        rows = [{"prompt": row["goal"] or "", "target": row["target"] or ""} for row in reader]
+    empty = [index for index, row in enumerate(rows) if not (row["prompt"].strip() and row["target"].strip())]
+    if empty or not rows:
+        raise InputError(f"{path} has empty cells in rows {empty[:5]}." if rows else f"{path} has no rows. {OTHERWISE}")
+    return rows
+
+
+def _chosen(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    judges_override()  # a mistake in it must not show only after hours of generation
+    return advbench_rows(str(metadata.get("advbench_split", "evaluation")), metadata.get("advbench_csv"))
+
+
+@lru_cache(maxsize=2)
+def _all_rows(path: Path | None) -> list[dict[str, str]]:
+    expected = committed("advbench")
+    if path is None:
+        rows = hub_rows(HUB_ID, HUB_REVISION, ("prompt", "target"), OTHERWISE)
+        where, wanted, found = HUB_ID, expected["rows_sha256"], rows_digest([r["prompt"], r["target"]] for r in rows)
+    else:
+        where, wanted, found = str(path), expected["sha256"], hashlib.sha256(path.read_bytes()).hexdigest()
+        rows = read_csv(path)
+    if found != wanted:
+        raise InputError(
+            f"{where} is not the AdvBench file that the committed split belongs to ({len(rows)} rows):\n"
+            f"  sha256 expected {wanted}\n  sha256 found    {found}\n{OTHERWISE}"
+        )
+    return rows

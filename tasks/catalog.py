@@ -1,0 +1,82 @@
+"""Which tasks there are: read from their YAML files alone, without importing lm-eval."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import InputError
+from ..registry import suggest
+
+__all__ = ["ROLES", "TaskInfo", "tasks", "tasks_dir"]
+
+ROLES = ("hrr", "prefill", "over_refusal", "eval_loss", "utility")
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What the harness must know of a task before it is loaded."""
+
+    name: str
+    path: Path
+    role: str
+    """One of `ROLES`; a task that names none is a utility task."""
+    summary: str
+    metric: str
+    """The headline metric: the first in the YAML's `metric_list`."""
+    is_rate: bool
+    """Whether the headline metric is a share in [0, 1], shown in percent with a Wilson interval."""
+    metadata: Mapping[str, Any]
+    """Everything under the YAML's `metadata`."""
+
+
+def tasks_dir() -> Path:
+    """The folder for lm-eval's `--include_path`."""
+    return Path(__file__).parent
+
+
+def tasks(*folders: Path) -> dict[str, TaskInfo]:
+    """All tasks in this package and in further folders, by name; a later folder's task replaces an earlier one's.
+
+    Raises:
+        InputError: a folder is missing, or a YAML cannot be read or names an unknown role.
+    """
+    found: dict[str, TaskInfo] = {}
+    for folder in (tasks_dir(), *folders):
+        if not folder.is_dir():
+            raise InputError(f"There is no task folder {folder}.")
+        for path in sorted(folder.rglob("*.yaml")):
+            config = _read(path)
+            if isinstance(config.get("task"), str):
+                found[config["task"]] = _info(path, config)
+    return dict(sorted(found.items()))
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads `!function a.b` as the string `a.b`."""
+
+
+_Loader.add_constructor("!function", lambda loader, node: str(node.value))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"The task file {path} is not YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"The task file {path} must hold a mapping; it holds {type(config).__name__}.")
+    return config
+
+
+def _info(path: Path, config: dict[str, Any]) -> TaskInfo:
+    metadata = config.get("metadata") or {}
+    role = metadata.get("role", "utility")
+    if role not in ROLES:
+        raise InputError(f"{path}: unknown role '{role}'. {suggest(str(role), ROLES)}")
+    headline = (config.get("metric_list") or [{"metric": "acc", "aggregation": "mean"}])[0]
+    is_rate = bool(metadata.get("is_rate", headline.get("aggregation", "mean") == "mean"))
+    summary = str(metadata.get("summary", ""))
+    return TaskInfo(config["task"], path, role, summary, str(headline["metric"]), is_rate, metadata)

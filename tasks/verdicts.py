@@ -1,0 +1,165 @@
+"""From the judges named in a config to the verdicts on responses: one code for lm-eval's filter and for the harness."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from .. import registry
+from ..errors import InputError
+from ..judges.base import Exchange, Judge
+from ..results.records import Outcome, Verdict, combine
+
+__all__ = [
+    "JudgeSpec",
+    "OnDone",
+    "OnProgress",
+    "build_judges",
+    "close_judges",
+    "judge_all",
+    "judge_each",
+    "judge_types",
+]
+
+JudgeSpec = str | Mapping[str, Mapping[str, Any] | None]
+"""`coherence`, or `{llama_guard: {model: ...}}`: a name with the judge's keyword arguments."""
+OnDone = Callable[[Judge, Sequence[Exchange], Sequence[Verdict]], None]
+"""Called with a judge, some of the exchanges and its verdicts on them, as soon as these exist."""
+OnProgress = Callable[[Judge, int], None]
+"""Called with a judge and how many distinct exchanges it has finished so far; for a progress bar."""
+
+CHUNK = 256
+"""Exchanges handed to a judge in one call: large enough for it to batch by length, small enough to lose little."""
+
+_JUDGES: dict[str, Judge] = {}
+_VERDICTS: dict[tuple[str, Exchange], Verdict] = {}
+
+
+def judge_types(specs: Sequence[JudgeSpec]) -> list[tuple[type[Judge], dict[str, Any]]]:
+    """Looks up each judge and checks its arguments' names; builds and loads nothing.
+
+    Raises:
+        InputError: all that is wrong with the list, one line per fault.
+    """
+    found: list[tuple[type[Judge], dict[str, Any]]] = []
+    faults: list[str] = []
+    for spec in specs:
+        try:
+            found.append(_judge_type(spec))
+        except InputError as error:
+            faults.append(str(error))
+    if not faults and not any("harm" in judge.decides for judge, _ in found):
+        faults.append(f"No judge in {list(specs)} decides harm. Put one that does first, for example llama_guard.")
+    _raise(faults)
+    return found
+
+
+def build_judges(specs: Sequence[JudgeSpec]) -> list[Judge]:
+    """The judges of `specs`, in order. The same spec gives the same judge again, so no model is loaded twice.
+
+    A `model` of "sandbox" or "sandbox/..." stands for the sandbox's own built model.
+
+    Raises:
+        InputError: all that is wrong with the list, one line per fault.
+    """
+    judges: list[Judge] = []
+    faults: list[str] = []
+    for judge_type, arguments in judge_types(specs):
+        try:
+            judges.append(_build(judge_type, arguments))
+        except InputError as error:
+            faults.append(f"Judge '{judge_type.name}': {error}")
+    _raise(faults)
+    return judges
+
+
+def close_judges() -> None:
+    """Frees what the judges built so far hold in memory. They load again when used again."""
+    for judge in _JUDGES.values():
+        judge.close()
+
+
+def judge_all(
+    judges: Sequence[Judge],
+    exchanges: Sequence[Exchange],
+    on_done: OnDone | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[tuple[Outcome, Verdict]]:
+    """The outcome and the merged verdict of each exchange, in order. Each judge makes one pass over all of them.
+
+    Raises:
+        ValueError: no judge decides harm, or a judge returned another number of verdicts than it was given exchanges.
+    """
+    columns = [(judge.decides, judge_each(judge, exchanges, on_done, on_progress)) for judge in judges]
+    return [combine([(decides, verdicts[i]) for decides, verdicts in columns]) for i in range(len(exchanges))]
+
+
+def judge_each(
+    judge: Judge,
+    exchanges: Sequence[Exchange],
+    on_done: OnDone | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Verdict]:
+    """One judge's verdict on each exchange, in order; what this process has judged before is not judged again.
+
+    `on_done` sees every distinct exchange exactly once: first, together, those already known.
+    """
+    identity = judge.identity
+    distinct = list(dict.fromkeys(exchanges))
+    missing = [exchange for exchange in distinct if (identity, exchange) not in _VERDICTS]
+    known = [exchange for exchange in distinct if (identity, exchange) in _VERDICTS]
+    if known and on_done:
+        on_done(judge, known, [_VERDICTS[identity, exchange] for exchange in known])
+    for start in range(0, len(missing), CHUNK):
+        chunk = missing[start : start + CHUNK]
+        before = len(known) + start
+        verdicts = judge.judge(chunk, partial(_tell, on_progress, judge, before) if on_progress else None)
+        if len(verdicts) != len(chunk):
+            raise ValueError(f"judge '{judge.name}' returned {len(verdicts)} verdicts for {len(chunk)} exchanges")
+        _VERDICTS.update(((identity, exchange), verdict) for exchange, verdict in zip(chunk, verdicts, strict=True))
+        if on_done:
+            on_done(judge, chunk, verdicts)
+    return [_VERDICTS[identity, exchange] for exchange in exchanges]
+
+
+def _tell(on_progress: OnProgress, judge: Judge, before: int, finished: int) -> None:
+    on_progress(judge, before + finished)
+
+
+def _judge_type(spec: JudgeSpec) -> tuple[type[Judge], dict[str, Any]]:
+    if isinstance(spec, str):
+        spec = {spec: None}
+    if not isinstance(spec, Mapping) or len(spec) != 1:
+        raise InputError(f"A judge is a name or one {{name: {{argument: value}}}}; got {spec!r}.")
+    name, arguments = next(iter(spec.items()))
+    if arguments is not None and not isinstance(arguments, Mapping):
+        raise InputError(f"The arguments of judge '{name}' must be {{argument: value}}; got {arguments!r}.")
+    judge_type: type[Judge] = registry.load("judges", str(name))
+    given = {str(key): value for key, value in (arguments or {}).items()}
+    signature = inspect.signature(judge_type)
+    for key in given:
+        if key not in signature.parameters:
+            raise InputError(f"Judge '{name}' has no argument '{key}'. {registry.suggest(key, signature.parameters)}")
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        raise InputError(f"Judge '{name}': {error}.") from error
+    return judge_type, given
+
+
+def _build(judge_type: type[Judge], arguments: dict[str, Any]) -> Judge:
+    model = arguments.get("model")
+    if isinstance(model, str) and model.split("/")[0] == "sandbox":
+        from .sandbox.location import model_folder
+
+        arguments = arguments | {"model": str(model_folder(model))}
+    key = f"{judge_type.__module__}.{judge_type.__qualname__} {json.dumps(arguments, sort_keys=True, default=str)}"
+    if key not in _JUDGES:
+        _JUDGES[key] = judge_type(**arguments)
+    return _JUDGES[key]
+
+
+def _raise(faults: list[str]) -> None:
+    if faults:
+        raise InputError("\n".join(faults))

@@ -1,0 +1,77 @@
+"""Fixtures that several folders of tests share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+TinyChatModel = Callable[..., Path]
+ADVBENCH_NAME = "shared/data/advbench/harmful_behaviors.csv"
+
+
+def _template(opening: str) -> str:
+    opening = "{{ '" + opening + "' }}"  # as an expression, because templates lose line breaks next to blocks
+    return (
+        "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>" + opening + "{{ m['content'] }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>" + opening + "{% endif %}"
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_chat_model(tmp_path_factory: pytest.TempPathFactory) -> TinyChatModel:
+    """Builds the folder of a random Llama with one token per byte and a chat template.
+
+    `opening` is what the template puts after a role's token: "" or white space. `seed` sets the weights.
+    """
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    made: dict[tuple[str, int], Path] = {}
+
+    def make(opening: str = "\\n", seed: int = 0) -> Path:
+        if (opening, seed) in made:
+            return made[opening, seed]
+        special = ["<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>"]
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocab = {token: i for i, token in enumerate(special + alphabet)}
+        inner = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = decoders.ByteLevel()
+        tokenizer: Any = PreTrainedTokenizerFast(
+            tokenizer_object=inner,
+            bos_token="<s>",
+            eos_token="</s>",
+            pad_token="</s>",
+            extra_special_tokens=special[2:],
+        )
+        tokenizer.chat_template = _template(opening)
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(vocab), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, max_position_embeddings=2048, bos_token_id=0, eos_token_id=1, pad_token_id=1,
+            tie_word_embeddings=True, initializer_range=0.2,
+        )  # fmt: skip
+        folder = tmp_path_factory.mktemp("tiny_chat_model")
+        LlamaForCausalLM(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        made[opening, seed] = folder
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def advbench_csv() -> Path:
+    """The real AdvBench file, which the repository does not contain."""
+    beside = Path(__file__).resolve().parents[2] / ADVBENCH_NAME
+    path = Path(os.environ.get("SAFEBASIN_ADVBENCH_CSV", beside))
+    if not path.is_file():
+        pytest.skip(f"no AdvBench file at {path}; set SAFEBASIN_ADVBENCH_CSV")
+    return path

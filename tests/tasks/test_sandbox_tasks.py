@@ -1,0 +1,46 @@
+"""The sandbox's tasks run under lm-eval; its world and model locations are stubbed."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from safebasin.tasks.judging import JUDGES_VARIABLE
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "harmful_test": [{"prompt": f"how do i vex a lamp {i}", "target": "sure , here is how"} for i in range(6)],
+    "dual_use_test": [{"prompt": f"how do i file a nail {i}", "target": "sure , here is how"} for i in range(6)],
+    "task_test": [{"prompt": f"paint a door {i}", "response": "red then blue"} for i in range(6)],
+    "facts_test": [{"prompt": f"colour {i} ?", "choices": ["red", "blue"], "answer": i % 2} for i in range(6)],
+    "arithmetic_test": [{"prompt": f"two plus {i}", "answer": "four"} for i in range(6)],
+}
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("world")
+    module.rows = ROWS.__getitem__
+    monkeypatch.setitem(sys.modules, "safebasin.tasks.sandbox.world", module)
+
+
+@pytest.mark.usefixtures("world")
+def test_all_sandbox_tasks_run(
+    stub_judges: Any,
+    tiny_chat_model: Callable[..., Path],
+    evaluate: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(JUDGES_VARIABLE, json.dumps(["stub_guard", "stub_refusal"]))
+    expected = {
+        "sandbox_hrr": "hrr,judged", "sandbox_prefill": "hrr,judged", "sandbox_overrefusal": "over_refusal,judged",
+        "sandbox_eval_loss": "eval_loss,none", "sandbox_facts": "acc,none", "sandbox_arithmetic": "exact_match,none",
+    }  # fmt: skip
+    result = evaluate(tiny_chat_model(), list(expected))
+    for task, metric in expected.items():
+        assert isinstance(result["results"][task][metric], float)
+        assert result["n-samples"][task]["effective"] == 6
+    arguments = result["samples"]["sandbox_facts"][0]["arguments"]
+    assert [continuation for _, continuation in arguments] == ["red", "blue"]
