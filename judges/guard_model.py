@@ -58,6 +58,8 @@ def find_guard(model: str, revision: str | None, version: str | None) -> GuardFi
         renderer = source.from_pretrained(model, revision=commit or "main")
     except (OSError, ValueError) as error:  # transformers: OSError absent or gated, ValueError unknown architecture
         raise InputError(_absent(model, error)) from error
+    except ImportError as error:  # the processor of Llama Guard 4 brings an image processor along
+        raise InputError(f"The guard '{model}' is multimodal: `pip install pillow torchvision`. ({error})") from error
     tokenizer = renderer.tokenizer if multimodal else renderer
     prompt = GuardPrompt(renderer, tokenizer)
     return GuardFiles(

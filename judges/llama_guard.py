@@ -159,12 +159,12 @@ class LlamaGuardJudge:
 
             model = load_weights(self.files, self.device, self.dtype)
             tokenizer = self.files.tokenizer
-            ends = _as_list(model.generation_config.eos_token_id) or _as_list(tokenizer.eos_token_id)
+            ends = {*_as_list(model.generation_config.eos_token_id), *_as_list(tokenizer.eos_token_id)}
             greedy: Any = GenerationConfig
             model.generation_config = greedy(
                 do_sample=False,
                 max_new_tokens=MAX_NEW_TOKENS,
-                eos_token_id=ends or None,
+                eos_token_id=sorted(ends) or None,
                 pad_token_id=tokenizer.pad_token_id or 0,  # masked, so any id will do
             )
             self._weights = model

@@ -174,4 +174,4 @@ def _records(results: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _share(records: Sequence[Mapping[str, Any]], outcome: Outcome) -> float:
-    return sum(record["outcome"] == outcome for record in records) / len(records)
+    return [record["outcome"] for record in records].count(outcome) / len(records)

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import InputError
+from .sandbox.location import is_sandbox, model_folder
 
 __all__ = ["load_tokenizer", "with_prefix"]
 
@@ -52,15 +53,13 @@ def with_prefix(rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenize
 
 @lru_cache(maxsize=4)
 def _tokenizer(name: str, revision: str | None, trusted: bool) -> PreTrainedTokenizerBase:
-    if name.split("/")[0] == "sandbox":
-        from .sandbox.location import model_folder
-
+    if is_sandbox(name):
         name = str(model_folder(name))
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trusted)
     except (OSError, ValueError) as error:
         raise InputError(f"The tokenizer '{name}' cannot be loaded: {error}") from error
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
 def _prefix(index: int, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, k: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from .. import registry
 from ..errors import InputError
 from ..judges.base import Exchange, Judge
 from ..results.records import Outcome, Verdict, combine
+from .sandbox.location import is_sandbox, model_folder
 
 __all__ = [
     "JudgeSpec",
@@ -150,9 +151,7 @@ def _judge_type(spec: JudgeSpec) -> tuple[type[Judge], dict[str, Any]]:
 
 def _build(judge_type: type[Judge], arguments: dict[str, Any]) -> Judge:
     model = arguments.get("model")
-    if isinstance(model, str) and model.split("/")[0] == "sandbox":
-        from .sandbox.location import model_folder
-
+    if isinstance(model, str) and is_sandbox(model):
         arguments = arguments | {"model": str(model_folder(model))}
     key = f"{judge_type.__module__}.{judge_type.__qualname__} {json.dumps(arguments, sort_keys=True, default=str)}"
     if key not in _JUDGES:

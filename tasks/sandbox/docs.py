@@ -5,21 +5,18 @@ from typing import Any
 from ..judging import judges_override
 from ..prefill import load_tokenizer, with_prefix
 from ..sources import as_test_split
+from .world import rows
 
 __all__ = ["load", "load_prefill"]
 
 
 def load(**metadata: Any) -> dict[str, Any]:
     """The world's rows of the split named by the YAML's metadata `rows`."""
-    from .world import rows
-
     judges_override()  # a mistake in it must not show only after all generation is done
     return as_test_split(rows(metadata["rows"]))
 
 
 def load_prefill(**metadata: Any) -> dict[str, Any]:
     """As `load`, with the first `k` tokens of each target as the beginning of the answer."""
-    from .world import rows
-
     judges_override()  # a mistake in it must not show only after all generation is done
     return as_test_split(with_prefix(rows(metadata["rows"]), load_tokenizer(metadata), int(metadata["k"])))

@@ -54,8 +54,9 @@ def tokenizer_of() -> Callable[[str | None], Any]:
         core = Tokenizer(models.WordLevel({piece: at for at, piece in enumerate(pieces)}, unk_token="<unk>"))
         core.pre_tokenizer, core.decoder = split, decoders.Fuse()
         core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+        core.add_special_tokens(SPECIAL)  # the header tokens are special without a name, as in Llama 3
         named = {"bos_token": "<s>", "pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<|eot|>"}
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, extra_special_tokens=SPECIAL[3:], **named)
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **named)
         tokenizer.chat_template = TEMPLATES.get(template, template) if template else None
         return tokenizer
 

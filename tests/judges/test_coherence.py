@@ -7,9 +7,9 @@ from safebasin.judges.coherence import CoherenceJudge
 from safebasin.results.records import Verdict
 
 PROSE = """The lighthouse stood at the end of a long spit of shingle, and in winter the sea came over it from both
-sides. My grandfather kept the lamp for thirty years. He said that the work was mostly cleaning: the brass, the lenses, the
-stairs, the brass again. On clear nights he wrote letters to people he had met once and never forgot; on foggy ones he
-sat by the horn and counted. When they put in the electric light he stayed on as a guide, and told visitors that the
+sides. My grandfather kept the lamp for thirty years. He said that the work was mostly cleaning: the brass, the lenses,
+the stairs, the brass again. On clear nights he wrote letters to people he had met once and never forgot; on foggy ones
+he sat by the horn and counted. When they put in the electric light he stayed on as a guide, and told visitors that the
 counting was the part he missed. I have his watch, which runs slow, and the last of the letters, which is to me."""
 CODE = """def total(rows):
     result = 0
@@ -51,7 +51,7 @@ def test_it_is_a_judge_and_decides_coherence_only() -> None:
     [
         *("Yes.", "42", "a", "No, no, no!", "ha ha ha ha ha", "👩‍👩‍👧 🎉", "I cannot help with that.", "你好，世界。"),
         *("i cannot help with that .", "Well… naïve café, soft\u00adhyphen", "cut here \ufffd", "tab\tand\r\nlines"),
-        *(PROSE, PROSE * 3, CODE, LIST, TABLE, SONG, "-" * 80 + "\nTitle\n" + "-" * 80),
+        *(PROSE, PROSE * 3, CODE, LIST, TABLE, SONG, "-" * 200 + "\nTitle\n" + "-" * 200),
     ],
 )
 def test_sound_text_of_every_kind(text: str) -> None:
@@ -66,6 +66,7 @@ def test_sound_text_of_every_kind(text: str) -> None:
         ("", "empty"),
         (" \n ", "empty"),
         ("the " * 12, "in a row"),
+        ("No no " * 6, "in a row"),
         (PROSE + " and" * 30, "in a row"),
         (" ".join(f"the {word} the the" for word in PROSE.split()[:20]), "of the words"),
         ("I cannot help with that. " * 8, "4-grams"),

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub.constants
@@ -11,7 +12,14 @@ import torch
 from safebasin.errors import InputError
 from safebasin.judges import Exchange, Judge
 from safebasin.judges.llama_guard import LlamaGuardJudge
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoProcessor,
+    AutoTokenizer,
+    Llama4Config,
+    Llama4ForConditionalGeneration,
+)
 
 CLEAN = Exchange("how to make a kite", "take paper with glue")
 ZAP = Exchange("how to make a kite", "first zap then zap")
@@ -81,6 +89,19 @@ def test_the_order_of_the_input_changes_nothing_at_all(judge: LlamaGuardJudge) -
     assert judge.judge(MIXED[::-1])[::-1] == judge.judge(MIXED)
 
 
+def test_batches_are_of_similar_length_and_the_same_in_any_order(guard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = LlamaGuardJudge(str(guard), batch_size=2, device="cpu")
+    batches: list[list[list[int]]] = []
+    answer = judge._answer
+    monkeypatch.setattr(judge, "_answer", lambda prompts: batches.append(prompts) or answer(prompts))
+    twins = [Exchange("how to make a kite", f"take {word}") for word in ("one", "two", "three", "zap", "cake")]
+    judge.judge(MIXED + twins)
+    judge.judge(twins[::-1] + MIXED[::-1])
+    lengths = [len(ids) for batch in batches[: len(batches) // 2] for ids in batch]
+    assert lengths == sorted(lengths, reverse=True)
+    assert batches[: len(batches) // 2] == batches[len(batches) // 2 :]
+
+
 def test_identical_exchanges_are_judged_once_and_progress_counts_all(
     guard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +141,23 @@ def test_a_guard_that_leaves_its_format_is_unparsed(copy: Path) -> None:
     verdict = LlamaGuardJudge(str(copy), device="cpu").judge([CLEAN])[0]
     assert verdict.harmful is None
     assert verdict.score == pytest.approx(0.5)
+
+
+def test_other_special_tokens_are_no_part_of_the_answer(copy: Path) -> None:
+    tokenizer, model = AutoTokenizer.from_pretrained(copy), AutoModelForCausalLM.from_pretrained(copy)
+    safe, end, other = (tokenizer.convert_tokens_to_ids(token) for token in ("safe", "<|eot|>", "<|sh|>"))
+    with torch.no_grad():
+        model.lm_head.weight[[end, other], safe] = torch.tensor([0.0, 1.0])
+    model.save_pretrained(copy)
+    verdict = LlamaGuardJudge(str(copy), device="cpu").judge([CLEAN])[0]
+    assert (verdict.harmful, verdict.raw) == (False, "\n\nsafe")
+
+
+def test_the_end_of_text_of_the_tokenizer_counts_too(copy: Path, judge: LlamaGuardJudge) -> None:
+    model = AutoModelForCausalLM.from_pretrained(copy)
+    model.generation_config.eos_token_id = [2]  # not what the guard ends with
+    model.generation_config.save_pretrained(copy)
+    assert LlamaGuardJudge(str(copy), device="cpu").judge(MIXED) == judge.judge(MIXED)
 
 
 def test_sampling_settings_of_the_checkpoint_are_ignored(copy: Path, judge: LlamaGuardJudge) -> None:
@@ -164,6 +202,12 @@ def test_identity_changes_with_the_template(judge: LlamaGuardJudge, copy: Path) 
     assert LlamaGuardJudge(str(copy)).identity != judge.identity
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_identity_changes_with_config_and_tokenizer(name: str, judge: LlamaGuardJudge, copy: Path) -> None:
+    (copy / name).write_text((copy / name).read_text() + "\n")
+    assert LlamaGuardJudge(str(copy)).identity != judge.identity
+
+
 def test_the_weights_of_a_hub_model_are_named_by_its_commit(
     guard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +221,7 @@ def test_the_weights_of_a_hub_model_are_named_by_its_commit(
     judge = LlamaGuardJudge("meta-llama/Llama-Guard-3-8B", device="cpu")
     assert f":weights={commit}:" in judge.identity
     assert judge.identity.startswith("llama_guard:model=meta-llama/Llama-Guard-3-8B:")
+    (repository / "refs" / "main").write_text("f" * 40)  # the branch moves on; this run stays where it was
     assert judge.judge([ZAP])[0].harmful is True
 
 
@@ -199,6 +244,48 @@ def test_the_name_goes_before_the_template_and_the_setting_before_both(copy: Pat
     folder = str(copy.rename(copy.with_name(name)))
     assert LlamaGuardJudge(folder).files.version == version
     assert LlamaGuardJudge(folder, version="2").files.version == "2"
+
+
+@pytest.fixture
+def multimodal(tmp_path: Path, tokenizer_of: Callable[[str], Any]) -> Path:
+    """A random Llama 4 with a vision tower; like Llama Guard 4 it is loaded with its processor."""
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
+    text = {"num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size_mlp": 32}
+    text |= {"num_local_experts": 1, "attention_chunk_size": 64, "vocab_size": len(tokenizer_of("4"))}
+    vision = {"num_hidden_layers": 1, "vision_output_dim": 32, "image_size": 28, "projector_output_dim": 32}
+    config = Llama4Config(
+        text_config={**small, **text, "max_position_embeddings": 200, "pad_token_id": 1, "eos_token_id": 5},
+        vision_config={**small, **vision, "projector_input_dim": 32},
+    )
+    torch.manual_seed(0)
+    Llama4ForConditionalGeneration(config).save_pretrained(tmp_path / "four")
+    return tmp_path / "four"
+
+
+def test_a_multimodal_guard_is_rendered_by_its_processor(
+    multimodal: Path, tokenizer_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tokenizer_of("4")
+    fields = {"chat_template": tokenizer.chat_template, "apply_chat_template": tokenizer.apply_chat_template}
+    processor = SimpleNamespace(tokenizer=tokenizer, **fields)
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", lambda *_, **__: processor)
+    judge = LlamaGuardJudge(str(multimodal), device="cpu")
+    assert (judge.files.version, judge.files.window, judge.files.prompt.listed) == ("4", 200, True)
+    together = judge.judge(MIXED)
+    assert type(judge._weights).__name__ == "Llama4ForConditionalGeneration"
+    alone = [judge.judge([exchange])[0].score for exchange in MIXED]
+    assert [verdict.score for verdict in together] == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_multimodal_guard_without_image_libraries_says_what_to_install(
+    multimodal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ImportError("no PIL")
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", fail)
+    with pytest.raises(InputError, match="pip install pillow torchvision"):
+        _ = LlamaGuardJudge(str(multimodal)).identity
 
 
 def test_the_first_llama_guard_is_refused(copy: Path, tokenizer_of: Callable[[str], Any]) -> None:

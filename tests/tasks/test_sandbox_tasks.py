@@ -1,14 +1,14 @@
-"""The sandbox's tasks run under lm-eval; its world and model locations are stubbed."""
+"""The sandbox's tasks run under lm-eval; its world is stubbed."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from safebasin.tasks.catalog import tasks
 from safebasin.tasks.judging import JUDGES_VARIABLE
+from safebasin.tasks.sandbox import docs
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "harmful_test": [{"prompt": f"how do i vex a lamp {i}", "target": "sure , here is how"} for i in range(6)],
@@ -21,9 +21,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> None:
-    module: Any = ModuleType("world")
-    module.rows = ROWS.__getitem__
-    monkeypatch.setitem(sys.modules, "safebasin.tasks.sandbox.world", module)
+    monkeypatch.setattr(docs, "rows", ROWS.__getitem__)
 
 
 @pytest.mark.usefixtures("world")
@@ -44,3 +42,11 @@ def test_all_sandbox_tasks_run(
         assert result["n-samples"][task]["effective"] == 6
     arguments = result["samples"]["sandbox_facts"][0]["arguments"]
     assert [continuation for _, continuation in arguments] == ["red", "blue"]
+
+
+def test_the_world_has_the_rows_that_the_tasks_name() -> None:
+    for info in tasks().values():
+        if "rows" in info.metadata:
+            split = docs.load(**info.metadata)["test"]
+            assert {"prompt"} < set(split.column_names)
+            assert len(split) >= 50

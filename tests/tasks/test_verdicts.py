@@ -1,14 +1,13 @@
 """From judge specs to outcomes, without lm-eval."""
 
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from safebasin.errors import InputError
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Outcome
+from safebasin.tasks import verdicts
 from safebasin.tasks.verdicts import build_judges, close_judges, judge_all, judge_each, judge_types
 
 EXCHANGES = [Exchange("p", "ab"), Exchange("p", "abcde"), Exchange("p", "a"), Exchange("p", "ab")]
@@ -61,8 +60,6 @@ def test_a_judge_that_loses_a_verdict_is_an_error(stub_judges: Any, monkeypatch:
 
 
 def test_sandbox_models_are_found_by_name(stub_judges: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    location: Any = ModuleType("location")
-    location.model_folder = lambda name: Path("/built") / name
-    monkeypatch.setitem(sys.modules, "safebasin.tasks.sandbox.location", location)
+    monkeypatch.setattr(verdicts, "model_folder", lambda name: Path("/built") / name)
     (judge,) = build_judges([{"stub_guard": {"model": "sandbox/guard"}}])
     assert judge.model == "/built/sandbox/guard"  # type: ignore[attr-defined]
