@@ -1,0 +1,120 @@
+"""The command line. Heavy imports wait until a command needs them, so that --help answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from ..errors import InputError
+
+app = typer.Typer(
+    name="safebasin",
+    help="Measures what fine-tuning did to a language model's safety, repairs it, and shows whether the repair worked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Replaces settings, e.g. finetune.rank=16.")]
+StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of a store shared between runs (default: the run folder's own).")]
+
+
+def _console() -> Console:
+    """A terminal's own width; 140 columns where the output goes to a file."""
+    return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "140")))
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file; see configs/sandbox.yaml.")],
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Run folder (default: runs/<name of the config>).")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Runs a leaderboard, or goes on with it where it stopped."""
+    from .config import load_config
+
+    checked = load_config(config, overrides or [])
+    from .run import run as run_config
+
+    raise typer.Exit(run_config(checked, output or Path("runs") / checked.name, _console(), store).exit_code)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Run folder.")],
+    store: StoreOption = None,
+) -> None:
+    """Prints the leaderboard of a run and rewrites leaderboard.csv and leaderboard.md from the store."""
+    from .report import report as write_report
+
+    write_report(folder, _console(), store)
+
+
+@app.command()
+def validate(config: Annotated[Path, typer.Argument(help="YAML file.")], overrides: Overrides = None) -> None:
+    """Checks a config, all errors at once, and prints what a run of it would do."""
+    from .config import load_config
+    from .plan import make_plan, plan_table
+
+    _console().print(plan_table(make_plan(load_config(config, overrides or []))))
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="methods, judges, tasks or configs.")]) -> None:
+    """Lists what there is, from the code itself."""
+    from .listing import listing
+
+    _console().print(listing(what))
+
+
+@app.command("tasks-dir")
+def tasks_dir() -> None:
+    """Prints the folder of the lm-eval tasks, for `lm_eval --include_path`."""
+    from ..tasks.catalog import tasks_dir as folder
+
+    typer.echo(folder())
+
+
+@app.command()
+def sandbox() -> None:
+    """Builds the sandbox world if it is not in the cache yet, and prints its folder."""
+    from .progress import bars
+    from .quiet import quiet
+    from .sandbox.build import build_world
+
+    quiet()
+    with bars(Console(stderr=True)) as shown:
+        folder = build_world(lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
+    typer.echo(folder)
+
+
+@app.command()
+def restore(
+    base: Annotated[str, typer.Option("--base", help="Base model: folder, hub id or 'sandbox'.")],
+    adapter: Annotated[Path, typer.Option("--adapter", help="PEFT adapter folder to restore.")],
+    forget: Annotated[Path, typer.Option("--forget", help="CSV or JSONL of harmful prompts: columns prompt and, optionally, target.")],
+    retain: Annotated[Path, typer.Option("--retain", help="CSV or JSONL of task rows: columns prompt and response.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder for the restored adapter.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of RestoreConfig, e.g. epsilon=0.05.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Decides splits and the order of curvature batches.")] = 0,
+) -> None:
+    """The curvature-aware restoration alone, on any LoRA adapter."""
+    from .restoring import restore_adapter
+
+    restore_adapter(base, adapter, forget, retain, output, settings or [], seed, _console())
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: bad input is one message and exit 2, never a traceback."""
+    try:
+        return app(arguments)
+    except InputError as error:
+        Console(stderr=True, soft_wrap=True).print(f"[red]Error:[/red] {str(error).replace('[', chr(92) + '[')}", highlight=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Are the names in a config known, and do its parts fit together? Each check reads some sections and lists faults."""
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import registry
+from ..errors import InputError
+from ..registry import suggest
+from ..tasks.sandbox.location import MODELS, is_sandbox
+from .config_model import BASE, RunConfig
+from .faults import Fault, numbered, twice
+from .naming import slug
+from .settings import check_settings
+from .task_checks import check_judges, check_tasks, check_what_is_judged
+
+__all__ = ["CHECKS"]
+
+
+def check_models(config: RunConfig) -> Iterator[Fault]:
+    """Folders that are there, sandbox models that exist, none twice."""
+    for at, model in numbered("models", config.models):
+        for name in filter(None, (model.id, model.unaligned)):
+            if problem := _model_problem(name):
+                yield Fault(at, problem)
+    yield from twice("models", [slug(model.id) for model in config.models])
+
+
+def _model_problem(name: str) -> str | None:
+    if is_sandbox(name):
+        return None if name in MODELS else f"unknown sandbox model '{name}'. {suggest(name, MODELS)}"
+    if (Path(name) / "config.json").is_file():
+        return None
+    if name.startswith((".", "/")) or name.count("/") > 1:
+        return f"'{name}' is no model folder (it has no config.json), and no hub id"
+    close = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.8)
+    return f"unknown model '{name}'. Did you mean '{close[0]}'?" if close else None
+
+
+def check_methods(config: RunConfig) -> Iterator[Fault]:
+    """Known methods with settings that they accept; labels that are all different and say what they seem to."""
+    known = registry.available("methods")
+    for (at, spec), label in zip(numbered("methods", config.methods), config.labels, strict=True):
+        place = f"{at}.{spec.name}"
+        if spec.label in (BASE, "lora") and spec.label != spec.name:
+            yield Fault(f"{place}.label", f"'{spec.label}' is the name of another row; choose another label")
+        if spec.name == BASE:
+            if spec.settings:
+                yield Fault(place, f"the base model takes no settings, got {spec.settings}")
+        elif spec.name not in known:
+            yield Fault(at, f"unknown method '{spec.name}'. {suggest(spec.name, [BASE, *known])}")
+        else:
+            yield from _setting_faults(place, spec.name, spec.settings)
+        if config.labels.index(label) != int(at.rpartition(".")[2]):
+            yield Fault(
+                at, f"the row '{label}' is there already; take one out, or tell them apart by a `label` setting"
+            )
+
+
+def _setting_faults(at: str, name: str, settings: dict[str, Any]) -> list[Fault]:
+    try:
+        return check_settings(at, registry.load("methods", name), settings)[1]
+    except InputError as error:
+        return [Fault(at, str(error))]
+
+
+def check_data(config: RunConfig) -> Iterator[Fault]:
+    """Data sets and files that are there."""
+    yield from _source("finetune.dataset", config.finetune.dataset, ("sandbox_task", "dolly"))
+    yield from _source("data.safety", config.data.safety, ("auto", "sandbox", "advbench"))
+    for key in ("advbench_csv", "dolly_jsonl"):
+        path = getattr(config.data, key)
+        if path and not Path(path).is_file():
+            yield Fault(f"data.{key}", f"there is no file '{path}'")
+
+
+def _source(at: str, given: str, known: Sequence[str]) -> Iterator[Fault]:
+    if given in known:
+        return
+    if not given.endswith((".jsonl", ".csv")):
+        yield Fault(at, f"'{given}' is neither a known data set nor a .jsonl or .csv file. {suggest(given, known)}")
+    elif not Path(given).is_file():
+        yield Fault(at, f"there is no file '{given}'")
+
+
+def check_finetune(config: RunConfig) -> Iterator[Fault]:
+    """A batch that divides into micro-batches; no module twice."""
+    batch, micro = config.finetune.batch_size, config.finetune.micro_batch_size
+    if batch > micro and batch % micro:
+        seen = batch - batch % micro
+        text = f"must be a multiple of micro_batch_size={micro}, got {batch}; a step would see {seen} rows"
+        yield Fault("finetune.batch_size", text)
+    yield from twice("finetune.target_modules", config.finetune.target_modules)
+
+
+def check_sandbox_data(config: RunConfig) -> Iterator[Fault]:
+    """The sandbox's models know 250 words: English data are noise to them."""
+    sandbox = [model.id for model in config.models if is_sandbox(model.id)]
+    if sandbox and config.finetune.dataset == "dolly":
+        text = f"the model '{sandbox[0]}' knows the sandbox's words only and cannot learn 'dolly'; use sandbox_task"
+        yield Fault("finetune.dataset", text)
+
+
+def check_seeds(config: RunConfig) -> Iterator[Fault]:
+    """No seed twice."""
+    yield from twice("seeds", config.seeds)
+
+
+CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ...] = (
+    (("models",), check_models),
+    (("methods",), check_methods),
+    (("finetune",), check_finetune),
+    (("finetune", "data"), check_data),
+    (("models", "finetune"), check_sandbox_data),
+    (("tasks",), check_tasks),
+    (("judges",), check_judges),
+    (("tasks", "judges"), check_what_is_judged),
+    (("seeds",), check_seeds),
+)
+"""Each check with the sections it reads; it is left out while one of them is malformed."""

@@ -1,0 +1,55 @@
+"""Base models of a run: presets, hub ids and folders, made ready and identified by the digest of their weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..tasks.sandbox.location import is_sandbox, model_folder
+from .digests import folder_digest
+
+__all__ = ["ModelSource", "resolve"]
+
+_FILES = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model that can be loaded."""
+
+    name: str
+    """As in the config."""
+    location: str
+    """Local folder."""
+    revision: str | None
+    digest: str
+    """Digest of weights, config, tokenizer and chat template."""
+
+
+def resolve(name: str, revision: str | None = None) -> ModelSource:
+    """Finds the model, fetching it from the hub where it is not at hand.
+
+    Raises:
+        InputError: it cannot be found, or has no safetensors weights.
+    """
+    folder = model_folder(name) if is_sandbox(name) else _folder(name, revision)
+    if not list(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
+        raise InputError(f"The model '{name}' ({folder}) lacks config.json or *.safetensors weights. Give a transformers model folder.")
+    return ModelSource(name, str(folder), revision, folder_digest(folder, _FILES))
+
+
+def _folder(name: str, revision: str | None) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"There is no model folder '{name}'. Give a folder, a hub id (owner/name) or 'sandbox'.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.json", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"The model '{name}' cannot be had from the hub: {str(error).splitlines()[0]} "
+            f"If it is gated, ask for access at https://huggingface.co/{name}; offline, it must be in the hub cache."
+        ) from error

@@ -1,0 +1,159 @@
+"""What a run will do, before any of it is done: which adapters are built from what, and which task each row answers."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from .. import registry
+from ..errors import InputError
+from ..tasks.catalog import tasks
+from .config_model import BASE, MethodSpec, RunConfig
+from .naming import build_id
+
+__all__ = ["BuildStep", "Cell", "Plan", "Row", "make_plan"]
+
+PARENT = "lora"
+"""The method whose checkpoint every post-hoc method starts from."""
+
+
+@dataclass(frozen=True)
+class BuildStep:
+    """One adapter to build."""
+
+    id: str
+    """Name of its checkpoint folder, for example `sandbox-lora-seed0`."""
+    model: str
+    label: str
+    """The leaderboard's name of the method (of its first row, if several rows share the checkpoint)."""
+    method: str
+    settings: dict[str, Any]
+    seed: int
+    parent: str | None
+    """Build id of the adapter that it starts from."""
+    stage: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the leaderboard."""
+
+    model: str
+    label: str
+    stage: str
+    seed: int
+    build: str | None
+    """Build id of its adapter; None is the model as it is."""
+
+
+@dataclass(frozen=True)
+class Cell(Row):
+    """One row's answers to one task."""
+
+    task: str
+    role: str
+    """One of `tasks.catalog.ROLES`."""
+
+    @property
+    def row(self) -> Row:
+        """The row that this cell is part of."""
+        return Row(self.model, self.label, self.stage, self.seed, self.build)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved config with everything that follows from it."""
+
+    config: RunConfig
+    builds: tuple[BuildStep, ...]
+    """Parents before those that start from them."""
+    cells: tuple[Cell, ...]
+    """By row, in the order of the config."""
+
+    @property
+    def digest(self) -> str:
+        """The config's digest: equal for runs that differ in names only."""
+        return self.config.digest
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the leaderboard, in order."""
+        return tuple(dict.fromkeys(cell.row for cell in self.cells))
+
+    @property
+    def hidden(self) -> tuple[BuildStep, ...]:
+        """Builds that no row shows: fine-tuned checkpoints that only post-hoc methods need."""
+        shown = {cell.build for cell in self.cells}
+        return tuple(step for step in self.builds if step.id not in shown)
+
+    def to_json(self) -> str:
+        """The text of plan.json."""
+        content = {
+            "digest": self.digest,
+            "config": self.config.model_dump(mode="json"),
+            "builds": [asdict(step) for step in self.builds],
+            "cells": [asdict(cell) for cell in self.cells],
+        }
+        return json.dumps(content, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Reads what `to_json` wrote; needs no plug-in to be installed.
+
+        Raises:
+            InputError: the text is no plan, or its config was changed by hand.
+        """
+        try:
+            content = json.loads(text)
+            config = RunConfig.model_validate_json(json.dumps(content["config"]))
+            builds = TypeAdapter(tuple[BuildStep, ...]).validate_python(content["builds"])
+            cells = TypeAdapter(tuple[Cell, ...]).validate_python(content["cells"])
+            digest = content["digest"]
+        except (json.JSONDecodeError, KeyError, TypeError, ValidationError) as error:
+            problem = " ".join(str(error).split())
+            raise InputError(f"This is no plan.json of this version of safebasin: {problem}.") from error
+        if digest != config.digest:
+            raise InputError(f"The config in plan.json has digest {config.digest}, but the plan was made for {digest}.")
+        return cls(config, builds, cells)
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Lays out a checked config: for each model and seed its methods, and the checkpoints that they share.
+
+    The base model does not depend on a seed: it has one row, with the first. Entries with the same method and
+    settings share one build, and post-hoc methods start from the `lora` of their model and seed, listed or not.
+    """
+    builds: dict[str, BuildStep] = {}
+    rows = []
+    for model in config.models:
+        for seed in config.seeds:
+            for spec, label in zip(config.methods, config.labels, strict=True):
+                if spec.name != BASE:
+                    *_, step = steps = list(_steps(model.id, spec, label, seed))
+                    builds = {each.id: each for each in steps} | builds
+                    rows.append(Row(model.id, label, step.stage, seed, step.id))
+                elif seed == config.seeds[0]:
+                    rows.append(Row(model.id, label, "base", seed, None))
+    return Plan(config, tuple(builds.values()), tuple(_cells(config, rows)))
+
+
+def _steps(model: str, spec: MethodSpec, label: str, seed: int) -> Iterator[BuildStep]:
+    """The build of one entry, after that of its parent if it has one."""
+    stage = registry.load("methods", spec.name).stage
+    parent = None
+    if stage == "post-hoc":
+        parent = build_id(model, PARENT, {}, seed)
+        parent_stage = registry.load("methods", PARENT).stage
+        yield BuildStep(parent, model, PARENT, PARENT, {}, seed, None, parent_stage)
+    own = build_id(model, spec.name, spec.settings, seed)
+    yield BuildStep(own, model, label, spec.name, spec.settings, seed, parent, stage)
+
+
+def _cells(config: RunConfig, rows: list[Row]) -> Iterator[Cell]:
+    known = tasks(*map(Path, config.tasks.include))
+    for row in rows:
+        for task in (*config.tasks.safety, *config.tasks.utility):
+            yield Cell(**asdict(row), task=task, role=known[task].role if task in known else "utility")

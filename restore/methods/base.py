@@ -1,0 +1,69 @@
+"""The method interface: how one model becomes another, and what a method must tell of itself."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from ..training import TrainingConfig
+
+__all__ = ["BuildContext", "Built", "Method", "Stage", "Tick"]
+
+Stage = Literal["base", "alignment", "fine-tuning", "post-hoc"]
+Tick = Callable[[str, int, int], None]
+"""Progress: (what is being done, steps done, steps in all)."""
+Rows = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """All that a method may use. Data are rows with `prompt` and `response` (forget rows: `prompt` and `target`)."""
+
+    base: str
+    """Folder or hub id of the aligned base model."""
+    revision: str | None
+    output: Path
+    """An existing empty folder; the method saves a standard PEFT adapter there."""
+    finetune: TrainingConfig
+    lora: Mapping[str, Any]
+    """rank, alpha, dropout and target_modules of the adapter."""
+    data: Mapping[str, Rows]
+    """Split name -> rows: those that the method's `needs` names."""
+    parent: Path | None = None
+    """The fine-tuned adapter that a post-hoc method starts from."""
+    seed: int = 0
+    tick: Tick = lambda what, done, total: None
+    dtype: str = "auto"
+    device: str | None = None
+    max_length: int = 1024
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a method reports besides the adapter it saved."""
+
+    safety_examples: int = 0
+    """Number of distinct safety rows (harmful prompts, refusals) that it used."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else worth keeping in provenance.json; JSON values only."""
+
+
+class Method(Protocol):
+    """A method, constructed from its own settings: `{name: {setting: value}}` in the config gives keyword arguments.
+
+    The class is a frozen dataclass whose `__post_init__` raises `InputError` on bad settings.
+    """
+
+    name: ClassVar[str]
+    stage: ClassVar[Stage]
+    summary: ClassVar[str]
+    """One line for `safebasin list methods`."""
+    paper: ClassVar[str]
+    """Where the method comes from."""
+    licence: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    """Names of the data splits it uses."""
+
+    def build(self, context: BuildContext) -> Built:
+        """Builds the adapter and saves it to `context.output`."""
+        ...
