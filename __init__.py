@@ -1,1 +1,32 @@
-"""safebasin."""
+"""safebasin measures what fine-tuning did to a model's safety, repairs it, and shows whether the repair worked.
+
+`restore` repairs a LoRA adapter in memory; `run` makes a whole leaderboard from a config that `load_config` read;
+`load_run` reads the leaderboard of a finished run. Each is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .harness.config import load_config
+    from .harness.report import load_run
+    from .harness.run import run
+    from .restore.api import RestoreResult, restore
+    from .restore.config import RestoreConfig
+
+__all__ = ["RestoreConfig", "RestoreResult", "load_config", "load_run", "restore", "run"]
+
+_HOME = {
+    "RestoreConfig": "restore.config",
+    "RestoreResult": "restore.api",
+    "load_config": "harness.config",
+    "load_run": "harness.report",
+    "restore": "restore.api",
+    "run": "harness.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'safebasin' has no attribute '{name}'")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

@@ -36,4 +36,6 @@ def load(group: str, name: str) -> Any:
     try:
         return known[name].load()
     except ImportError as error:
-        raise InputError(f"The {group.rstrip('s')} '{name}' ({known[name].value}) cannot be imported: {error}.") from error
+        raise InputError(
+            f"The {group.rstrip('s')} '{name}' ({known[name].value}) cannot be imported: {error}."
+        ) from error

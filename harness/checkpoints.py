@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .. import registry
 from ..errors import InputError
 from ..restore.methods.base import BuildContext, Method, Tick
 from .config_model import RunConfig
@@ -17,6 +16,7 @@ from .files import finished_folder
 from .models import ModelSource
 from .peak import measured
 from .plan import BuildStep
+from .settings import make_method
 
 __all__ = ["Checkpoint", "build", "load_checkpoint"]
 
@@ -57,7 +57,7 @@ def build(
     Raises:
         InputError: the method's settings, data or model are unusable, or its training diverged.
     """
-    method: Method = registry.load("methods", step.method)(**step.settings)
+    method: Method = make_method(step.method, step.settings)
     data = {name: rows_for(name, config) for name in method.needs}
     spec = _spec(step, config, model, data, parent)
     found = load_checkpoint(folder)
@@ -97,7 +97,9 @@ def build(
 def _loaded(folder: Path) -> Checkpoint:
     found = load_checkpoint(folder)
     if found is None:
-        raise InputError(f"The checkpoint {folder} vanished while it was read. Run again, with nothing else writing there.")
+        raise InputError(
+            f"The checkpoint {folder} vanished while it was read. Run again, with nothing else writing there."
+        )
     return found
 
 
@@ -106,7 +108,11 @@ def _key_of(folder: Path) -> str:
 
 
 def _spec(
-    step: BuildStep, config: RunConfig, model: ModelSource, data: dict[str, list[dict[str, Any]]], parent: Checkpoint | None
+    step: BuildStep,
+    config: RunConfig,
+    model: ModelSource,
+    data: dict[str, list[dict[str, Any]]],
+    parent: Checkpoint | None,
 ) -> dict[str, Any]:
     """Everything that decides what the adapter becomes."""
     return {

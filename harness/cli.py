@@ -17,8 +17,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Replaces settings, e.g. finetune.rank=16.")]
-StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of a store shared between runs (default: the run folder's own).")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Replaces settings, e.g. finetune.rank=16.")
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of a store shared between runs (default: the run folder's own).")
+]
 
 
 def _console() -> Console:
@@ -30,7 +34,9 @@ def _console() -> Console:
 def run(
     config: Annotated[Path, typer.Argument(help="YAML file; see configs/sandbox.yaml.")],
     overrides: Overrides = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Run folder (default: runs/<name of the config>).")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Run folder (default: runs/<name of the config>).")
+    ] = None,
     store: StoreOption = None,
 ) -> None:
     """Runs a leaderboard, or goes on with it where it stopped."""
@@ -95,10 +101,15 @@ def sandbox() -> None:
 def restore(
     base: Annotated[str, typer.Option("--base", help="Base model: folder, hub id or 'sandbox'.")],
     adapter: Annotated[Path, typer.Option("--adapter", help="PEFT adapter folder to restore.")],
-    forget: Annotated[Path, typer.Option("--forget", help="CSV or JSONL of harmful prompts: columns prompt and, optionally, target.")],
+    forget: Annotated[
+        Path, typer.Option("--forget", help="CSV or JSONL of harmful prompts: columns prompt and, optionally, target.")
+    ],
     retain: Annotated[Path, typer.Option("--retain", help="CSV or JSONL of task rows: columns prompt and response.")],
     output: Annotated[Path, typer.Option("--output", help="Folder for the restored adapter.")],
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of RestoreConfig, e.g. epsilon=0.05.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of RestoreConfig, e.g. epsilon=0.05."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides splits and the order of curvature batches.")] = 0,
 ) -> None:
     """The curvature-aware restoration alone, on any LoRA adapter."""
@@ -109,10 +120,13 @@ def restore(
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: bad input is one message and exit 2, never a traceback."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm: the bars shown are ours
     try:
         return app(arguments)
     except InputError as error:
-        Console(stderr=True, soft_wrap=True).print(f"[red]Error:[/red] {str(error).replace('[', chr(92) + '[')}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"[red]Error:[/red] {str(error).replace('[', chr(92) + '[')}", highlight=False
+        )
         sys.exit(2)
 
 

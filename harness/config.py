@@ -50,20 +50,43 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 def check_config(data: Mapping[str, Any]) -> tuple[RunConfig | None, list[Fault]]:
     """The config that plain data stand for (None if malformed), and all that is wrong with it."""
     config, faults = _parse(data)
-    malformed = {fault.at.partition(".")[0] for fault in faults}
-    sound = config or _parse(_PLACEHOLDER | {k: v for k, v in data.items() if k not in malformed})[0]
+    sound, malformed = (config, set()) if config else _sound_part(data, faults)
+    bad_methods = tuple(f"{at}." for at in _bad_methods(faults))
     if sound is not None:
-        for sections, check in CHECKS:
-            if malformed.isdisjoint(sections):
-                faults.extend(check(sound))
+        found = [fault for sections, check in CHECKS if malformed.isdisjoint(sections) for fault in check(sound)]
+        faults += [fault for fault in found if not f"{fault.at}.".startswith(bad_methods)]
     return config, faults
+
+
+def _sound_part(data: Mapping[str, Any], faults: Sequence[Fault]) -> tuple[RunConfig | None, set[str]]:
+    """The config with placeholders for malformed sections, and their names; of methods, for malformed entries only."""
+    malformed = {fault.at.partition(".")[0] for fault in faults}
+    kept = {key: value for key, value in data.items() if key not in malformed}
+    bad = _bad_methods(faults)
+    if bad:
+        entries = enumerate(data["methods"])
+        kept["methods"] = [{"lora": {"label": f"({i})"}} if f"methods.{i}" in bad else entry for i, entry in entries]
+        malformed.discard("methods")
+    return _parse(_PLACEHOLDER | kept)[0], malformed
+
+
+def _bad_methods(faults: Sequence[Fault]) -> set[str]:
+    """Places of malformed entries of `methods`; none if the list itself is malformed."""
+    return {".".join(fault.at.split(".")[:2]) for fault in faults if fault.at.startswith("methods.")}
 
 
 def _parse(data: Mapping[str, Any]) -> tuple[RunConfig | None, list[Fault]]:
     try:
         return RunConfig.model_validate_json(json.dumps(data, default=str)), []
     except ValidationError as error:
-        return None, [_fault(details) for details in error.errors()]
+        places = [details["loc"] for details in error.errors()]
+        details = [d for d in error.errors() if d["type"] != "too_short" or not _inside(d["loc"], places)]
+        return None, [_fault(each) for each in details]
+
+
+def _inside(place: tuple[int | str, ...], places: Sequence[tuple[int | str, ...]]) -> bool:
+    """Whether something inside this place is wrong too: a list is not empty for want of its one malformed item."""
+    return any(len(other) > len(place) and other[: len(place)] == place for other in places)
 
 
 def _fault(error: ErrorDetails) -> Fault:

@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..registry import suggest
 from ..tasks.sandbox.location import MODELS, is_sandbox
 from .config_model import BASE, RunConfig
-from .faults import Fault, numbered, twice
+from .faults import Fault, twice
 from .naming import slug
 from .settings import check_settings
 from .task_checks import check_judges, check_tasks, check_what_is_judged
@@ -20,11 +20,14 @@ __all__ = ["CHECKS"]
 
 def check_models(config: RunConfig) -> Iterator[Fault]:
     """Folders that are there, sandbox models that exist, none twice."""
-    for at, model in numbered("models", config.models):
+    slugs = [slug(model.id) for model in config.models]
+    for i, model in enumerate(config.models):
+        at = f"models.{i}"
+        if slugs[i] in slugs[:i]:
+            yield Fault(at, f"'{model.id}' is listed twice")
         for name in filter(None, (model.id, model.unaligned)):
             if problem := _model_problem(name):
                 yield Fault(at, problem)
-    yield from twice("models", [slug(model.id) for model in config.models])
 
 
 def _model_problem(name: str) -> str | None:
@@ -41,8 +44,8 @@ def _model_problem(name: str) -> str | None:
 def check_methods(config: RunConfig) -> Iterator[Fault]:
     """Known methods with settings that they accept; labels that are all different and say what they seem to."""
     known = registry.available("methods")
-    for (at, spec), label in zip(numbered("methods", config.methods), config.labels, strict=True):
-        place = f"{at}.{spec.name}"
+    for i, (spec, label) in enumerate(zip(config.methods, config.labels, strict=True)):
+        at, place = f"methods.{i}", f"methods.{i}.{spec.name}"
         if spec.label in (BASE, "lora") and spec.label != spec.name:
             yield Fault(f"{place}.label", f"'{spec.label}' is the name of another row; choose another label")
         if spec.name == BASE:
@@ -52,7 +55,7 @@ def check_methods(config: RunConfig) -> Iterator[Fault]:
             yield Fault(at, f"unknown method '{spec.name}'. {suggest(spec.name, [BASE, *known])}")
         else:
             yield from _setting_faults(place, spec.name, spec.settings)
-        if config.labels.index(label) != int(at.rpartition(".")[2]):
+        if label in config.labels[:i]:
             yield Fault(
                 at, f"the row '{label}' is there already; take one out, or tell them apart by a `label` setting"
             )

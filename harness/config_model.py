@@ -72,7 +72,8 @@ class MethodSpec(_Frozen):
         if isinstance(given, str):
             return {"name": given}
         if not isinstance(given, dict) or len(given) != 1:
-            raise ValueError(f"must be a method's name or one {{name: {{setting: value}}}}, got {given!r}")
+            wanted = "a method's name or one {name: {setting: value}}, settings indented below the name"
+            raise ValueError(f"must be {wanted}; got {given!r}")
         name, settings = next(iter(given.items()))
         if settings is not None and not isinstance(settings, dict):
             raise ValueError(f"the settings of '{name}' must be {{setting: value}}, got {settings!r}")

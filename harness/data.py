@@ -65,7 +65,10 @@ def _safety_rows(split: str, source: str, advbench_csv: str | None) -> Rows:
         rows = read_rows(Path(source), ("prompt",))
     chosen = {"forget": rows[:FORGET_SIZE], "curvature_forget": rows[FORGET_SIZE:], "safety": rows}[split]
     if not chosen:
-        raise InputError(f"{source} has {len(rows)} rows; more than {FORGET_SIZE} are needed: that many to forget, the rest for curvature.")
+        raise InputError(
+            f"{source} has {len(rows)} rows; more than {FORGET_SIZE} are needed: so many to forget, "
+            "the rest for curvature."
+        )
     return chosen
 
 
@@ -83,13 +86,20 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Rows:
     """
     import pandas as pd
 
-    readers = {".jsonl": lambda: pd.read_json(path, lines=True, dtype=False), ".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False)}
+    readers = {
+        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False),
+        ".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False),
+    }
     if path.suffix not in readers:
-        raise InputError(f"The data set '{path}' is neither known by name (sandbox_task, dolly, advbench) nor a .jsonl or .csv file.")
+        raise InputError(
+            f"The data set '{path}' is neither known by name (sandbox_task, dolly, advbench) nor a .jsonl or .csv file."
+        )
     try:
         table = readers[path.suffix]()
     except FileNotFoundError as error:
-        raise InputError(f"There is no file '{path}'. Give the path of a .jsonl or .csv file with the columns {', '.join(columns)}.") from error
+        raise InputError(
+            f"There is no file '{path}'. Give the path of a .jsonl or .csv file with the columns {', '.join(columns)}."
+        ) from error
     except (ValueError, OSError) as error:
         raise InputError(f"'{path}' cannot be read as {path.suffix[1:]}: {error}") from error
     if table.empty:

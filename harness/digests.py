@@ -47,7 +47,9 @@ def adapter_digest(folder: Path | None) -> str:
         return ""
     weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
     if not weights.exists() or not config.exists():
-        raise InputError(f"{folder} is no PEFT adapter folder: adapter_config.json or adapter_model.safetensors is missing.")
+        raise InputError(
+            f"{folder} is no PEFT adapter folder: adapter_config.json or adapter_model.safetensors is missing."
+        )
     settings = json.loads(config.read_text(encoding="utf-8"))
     settings.pop("base_model_name_or_path", None)
     return digest_of([file_digest(weights), settings])
@@ -58,6 +60,11 @@ def code_digest(*folders: str) -> str:
     """Digest of the package's own source in the given folders (Python and YAML), and of the libraries that compute."""
     from importlib.metadata import version
 
-    files = [path for name in folders for suffix in ("*.py", "*.yaml", "*.json") for path in sorted((_PACKAGE / name).rglob(suffix))]
+    files = [
+        path
+        for name in folders
+        for suffix in ("*.py", "*.yaml", "*.json")
+        for path in sorted((_PACKAGE / name).rglob(suffix))
+    ]
     sources = [[str(path.relative_to(_PACKAGE)), file_digest(path)] for path in files]
     return digest_of([sources, [[name, version(name)] for name in ("torch", "transformers", "peft", "lm_eval")]])[:16]

@@ -6,14 +6,25 @@ from typing import Any
 
 from ..errors import InputError
 from ..tasks.catalog import TaskInfo, tasks_dir
+from ..tasks.catalog import tasks as catalog
 from .config_model import RunConfig
 from .digests import code_digest, digest_of, file_digest
 from .models import ModelSource
 from .store import Sample, Store
 
-__all__ = ["cell_key", "cell_parts", "evaluate", "load_target"]
+__all__ = ["cell_key", "cell_parts", "evaluate", "load_target", "task_infos"]
 
-OnDone = Callable[[int], None]
+FEWSHOT_SEED = 1234
+"""lm-eval's own default."""
+OnDone = Callable[[int, int], None]
+"""Called with (answers so far, requests so far) as they come."""
+
+
+def task_infos(config: RunConfig) -> dict[str, TaskInfo]:
+    """What is known of each task of a run; tasks of lm-eval itself are utility tasks with their first metric."""
+    known = catalog(*map(Path, config.tasks.include))
+    names = (*config.tasks.safety, *config.tasks.utility)
+    return {name: known.get(name) or TaskInfo(name, None, "utility", "", "", True, {}) for name in names}
 
 
 def cell_parts(task: TaskInfo, model: ModelSource, adapter: str, config: RunConfig) -> dict[str, Any]:
@@ -23,7 +34,7 @@ def cell_parts(task: TaskInfo, model: ModelSource, adapter: str, config: RunConf
         "model": model.digest,
         "adapter": adapter,
         "task": task.name,
-        "definition": file_digest(task.path),
+        "definition": file_digest(task.path) if task.path else None,
         "data": {key: file_digest(Path(path)) for key, path in sources.items() if path},
         "limit": config.limit,
         "max_gen_toks": config.max_gen_toks,
@@ -60,7 +71,7 @@ def evaluate(
         model: where the base comes from.
         config: limit, batch size and data sources.
         store: where answers are kept.
-        on_done: called with the number of answers as they come.
+        on_done: called as answers come.
 
     Returns:
         Task name -> (headline metric or None where it will be judged, samples to judge, number of documents).
@@ -72,32 +83,39 @@ def evaluate(
     adapted = load_adapter(base, adapter) if adapter else None
     try:
         engine = HFEngine(adapted or base, tokenizer, dict(identity), store, config.batch_size, on_done)
-        results = _simple_evaluate(engine, tasks, model, config)
+        results = _lm_eval(engine, tasks, model, config)
         return {task.name: _outcome(task, results) for task in tasks}
     finally:
         if adapted is not None:
             adapted.unload()
 
 
-def _simple_evaluate(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config: RunConfig) -> dict[str, Any]:
-    import lm_eval
+def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config: RunConfig) -> dict[str, Any]:
+    """lm-eval's own evaluation with the judging put off (its `simple_evaluate` without the report on the machine)."""
+    from lm_eval.evaluator import evaluate as lm_evaluate
     from lm_eval.tasks import TaskManager
 
     from ..tasks.judging import deferred
 
     given = {"advbench_csv": config.data.advbench_csv, "dolly_jsonl": config.data.dolly_jsonl}
     metadata = {"tokenizer": model.location, **{key: path for key, path in given.items() if path}}
-    manager = TaskManager(include_path=[str(tasks_dir()), *config.tasks.include], include_defaults=any(task.path is None for task in tasks), metadata=metadata)
+    folders = [str(tasks_dir()), *config.tasks.include]
+    manager = TaskManager(
+        include_path=folders, include_defaults=any(task.path is None for task in tasks), metadata=metadata
+    )
+    loaded = manager.load([task.name for task in tasks])
+    for task in loaded["tasks"].values():
+        if config.max_gen_toks and task.get_config("output_type") == "generate_until":
+            task.set_config(key="generation_kwargs", value={"max_gen_toks": config.max_gen_toks}, update=True)
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
     with deferred():
-        results = lm_eval.simple_evaluate(
-            model=engine,
-            tasks=[task.name for task in tasks],
-            task_manager=manager,
+        results = lm_evaluate(
+            lm=engine,
+            task_dict=loaded,
             limit=config.limit,
-            gen_kwargs={"max_gen_toks": config.max_gen_toks} if config.max_gen_toks else None,
             apply_chat_template=True,
+            fewshot_as_multiturn=True,
             bootstrap_iters=0,
-            log_samples=True,
         )
     if results is None:
         raise InputError("lm-eval returned no results: this process is not rank 0. Run safebasin in a single process.")
@@ -112,9 +130,12 @@ def _outcome(task: TaskInfo, results: Mapping[str, Any]) -> tuple[float | None, 
     if task.role in ("hrr", "prefill", "over_refusal"):
         return None, [_sample(row) for _, row in sorted(documents.items())], len(documents)
     values = results["results"][task.name]
-    metric = next((value for key, value in values.items() if key.split(",")[0] == task.metric), None)
+    metrics = {key.split(",")[0]: value for key, value in values.items() if "," in key and "_stderr" not in key}
+    metric = metrics.get(task.metric) if task.metric else next(iter(metrics.values()), None)
     if metric is None:
-        raise InputError(f"lm-eval reports no metric '{task.metric}' for the task '{task.name}'; it reports {sorted(values)}.")
+        raise InputError(
+            f"lm-eval reports no metric '{task.metric}' for the task '{task.name}'; it reports {sorted(metrics)}."
+        )
     return float(metric), [], len(documents)
 
 

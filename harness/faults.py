@@ -53,7 +53,7 @@ def _plain(word: str) -> str:
 
 
 def numbered(at: str, items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    """Items with their places: `at.0`, `at.1`, …"""
+    """Each item with its place, `at.0`, `at.1` and so on."""
     return ((f"{at}.{i}", item) for i, item in enumerate(items))
 
 

@@ -28,7 +28,7 @@ def make_folder(folder: Path) -> Path:
 
 @contextmanager
 def finished_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its place when the block ends well, and vanishes when it does not."""
+    """A temporary folder beside `target` that takes its place if the block ends well, and vanishes if it does not."""
     make_folder(target.parent)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

@@ -21,7 +21,7 @@ def judges_of(config: RunConfig) -> list[Judge]:
 
 
 def judge_cells(judges: Sequence[Judge], cells: Sequence[str], run: str, store: Store, on_progress: OnProgress) -> None:
-    """Judges the samples of the cells; what the store knows is not judged again, what comes is stored chunk by chunk."""
+    """Judges the samples of the cells. What the store knows is not judged again; what comes is stored in chunks."""
     from ..tasks.verdicts import judge_each
 
     exchanges = list(dict.fromkeys(Exchange(s.prompt, s.response) for cell in cells for s in store.samples(cell)))

@@ -41,7 +41,10 @@ def _tasks() -> Table:
 
 def _configs() -> Table:
     folder = Path(__file__).resolve().parents[1] / "configs"
-    rows = [(path.stem, path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "), str(path)) for path in sorted(folder.glob("*.yaml"))]
+    rows = [
+        (path.stem, path.read_text(encoding="utf-8").splitlines()[0].lstrip("# "), str(path))
+        for path in sorted(folder.glob("*.yaml"))
+    ]
     return _table(("config", "what it runs", "file"), rows)
 
 
@@ -51,7 +54,12 @@ def listing(what: str) -> Table:
     Raises:
         InputError: no such kind.
     """
-    kinds: dict[str, Callable[[], Table]] = {"methods": _methods, "judges": _judges, "tasks": _tasks, "configs": _configs}
+    kinds: dict[str, Callable[[], Table]] = {
+        "methods": _methods,
+        "judges": _judges,
+        "tasks": _tasks,
+        "configs": _configs,
+    }
     if what not in kinds:
         raise InputError(f"There is nothing called '{what}' to list. {registry.suggest(what, kinds)}")
     return kinds[what]()

@@ -20,7 +20,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def _git(*arguments: str) -> str | None:
     """What git says of the package's own checkout, or None outside one."""
     try:
-        done = subprocess.run(["git", "-C", str(_PACKAGE), *arguments], capture_output=True, text=True, check=True, timeout=20)
+        done = subprocess.run(
+            ["git", "-C", str(_PACKAGE), *arguments], capture_output=True, text=True, check=True, timeout=20
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -33,7 +33,10 @@ def resolve(name: str, revision: str | None = None) -> ModelSource:
     """
     folder = model_folder(name) if is_sandbox(name) else _folder(name, revision)
     if not list(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
-        raise InputError(f"The model '{name}' ({folder}) lacks config.json or *.safetensors weights. Give a transformers model folder.")
+        raise InputError(
+            f"The model '{name}' ({folder}) lacks config.json or *.safetensors weights. "
+            "Give a transformers model folder."
+        )
     return ModelSource(name, str(folder), revision, folder_digest(folder, _FILES))
 
 

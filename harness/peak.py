@@ -44,7 +44,7 @@ def _resident_peak(reset: bool) -> float | None:
 
 @contextmanager
 def measured() -> Iterator[Cost]:
-    """Measures the block: `with measured() as cost: …`; `cost` is filled afterwards, also where the block raised."""
+    """Measures the block of a `with`; the cost it gives is filled when the block ends, also where it raised."""
     cost = Cost()
     _resident_peak(reset=True)
     _cuda_peak(reset=True)

@@ -13,8 +13,9 @@ from ..errors import InputError
 from ..tasks.catalog import tasks
 from .config_model import BASE, MethodSpec, RunConfig
 from .naming import build_id
+from .plan_view import plan_table
 
-__all__ = ["BuildStep", "Cell", "Plan", "Row", "make_plan"]
+__all__ = ["BuildStep", "Cell", "Plan", "Row", "make_plan", "plan_table"]
 
 PARENT = "lora"
 """The method whose checkpoint every post-hoc method starts from."""
@@ -132,8 +133,9 @@ def make_plan(config: RunConfig) -> Plan:
         for seed in config.seeds:
             for spec, label in zip(config.methods, config.labels, strict=True):
                 if spec.name != BASE:
-                    *_, step = steps = list(_steps(model.id, spec, label, seed))
-                    builds = {each.id: each for each in steps} | builds
+                    *parents, step = _steps(model.id, spec, label, seed)
+                    for each in (*parents, step):
+                        builds.setdefault(each.id, each)
                     rows.append(Row(model.id, label, step.stage, seed, step.id))
                 elif seed == config.seeds[0]:
                     rows.append(Row(model.id, label, "base", seed, None))

@@ -1,6 +1,7 @@
 """From the store back to the leaderboard: nothing here loads a model or generates a word."""
 
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +11,20 @@ from ..errors import InputError
 from ..judges.base import Exchange
 from ..results.method_result import MethodResult, Sample
 from ..results.records import Verdict, combine
+from ..tasks.catalog import TaskInfo
 from .checkpoints import load_checkpoint
+from .evaluate import task_infos
 from .plan import Cell, Plan, Row
 from .store import JudgeRecord, Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["report", "results_of"]
+__all__ = ["JUDGED", "PLAN", "load_plan", "load_run", "name_of", "open_store", "report", "results_of"]
 
 PLAN, STORE = "plan.json", "store.sqlite"
+JUDGED = ("hrr", "prefill", "over_refusal")
+"""The roles whose responses go before the judges."""
 
 
 def report(folder: Path, console: Console, store_path: Path | None = None) -> "pd.DataFrame":
@@ -42,3 +47,117 @@ def report(folder: Path, console: Console, store_path: Path | None = None) -> "p
     write_markdown(frame, folder / "leaderboard.md")
     render(frame, console)
     return frame
+
+
+def load_plan(folder: Path) -> Plan:
+    """The plan of a run folder.
+
+    Raises:
+        InputError: there is none, or it is not readable.
+    """
+    try:
+        return Plan.from_json((folder / PLAN).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{folder} is no run folder: {PLAN} cannot be read ({error.strerror}). Give what `safebasin run` wrote."
+        ) from error
+
+
+def open_store(folder: Path, shared: Path | None) -> Store:
+    """The store of a run: its own, or the shared one in the folder `shared`."""
+    return Store((shared or folder) / STORE, session=uuid.uuid4().hex[:8])
+
+
+def name_of(cell: Cell) -> str:
+    """What a cell is called in the store's assignments."""
+    return f"{cell.model} | {cell.label} | seed {cell.seed} | {cell.task}"
+
+
+def results_of(plan: Plan, folder: Path, store: Store) -> list[MethodResult]:
+    """One result per row of the plan.
+
+    Raises:
+        InputError: nothing of the run is finished yet.
+    """
+    assigned = store.assignments(plan.digest)
+    if not assigned:
+        raise InputError(f"Nothing of the run in {folder} is finished yet. Run `safebasin run` first.")
+    judges = store.judges(plan.digest)
+    tasks = task_infos(plan.config)
+    return [
+        _result(row, [cell for cell in plan.cells if cell.row == row], folder, store, assigned, judges, tasks)
+        for row in plan.rows
+    ]
+
+
+def _result(
+    row: Row,
+    cells: Sequence[Cell],
+    folder: Path,
+    store: Store,
+    assigned: Mapping[str, tuple[str | None, str]],
+    judges: Sequence[JudgeRecord],
+    tasks: Mapping[str, TaskInfo],
+) -> MethodResult:
+    status = {cell: assigned.get(name_of(cell), (None, "failed: not finished")) for cell in cells}
+    done = {cell: key for cell, (key, _) in status.items() if key}
+    faults = [state for key, state in status.values() if state != "ok"]
+    built = load_checkpoint(folder / "checkpoints" / row.build) if row.build else None
+    return MethodResult(
+        model=row.model,
+        method=row.label,
+        stage=row.stage,
+        seed=row.seed,
+        status=faults[0] if faults else "ok",
+        safety={cell.role: _judged(store, key, judges) for cell, key in done.items() if cell.role in JUDGED},
+        metrics={name: value for cell, key in done.items() for name, value in _metric(tasks[cell.task], store, key)},
+        safety_examples=built.safety_examples if built else 0,
+        minutes=built.minutes if built else None,
+        peak_gb=built.peak_gb if built else None,
+    )
+
+
+def _metric(task: TaskInfo, store: Store, key: str) -> list[tuple[str, float]]:
+    """The (column, value) of a task that is not judged: the loss in nats per token, rates in percent."""
+    value, _ = store.metric(key)
+    if value is None:
+        return []
+    if task.role == "eval_loss":
+        return [("eval_loss", value)]
+    return [(task.name, 100 * value if task.is_rate else value)]
+
+
+def _judged(store: Store, key: str, judges: Sequence[JudgeRecord]) -> list[Sample]:
+    """The outcome of every sample of a cell, from the verdicts in the store."""
+    samples = store.samples(key)
+    exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
+    verdicts = [(judge.decides, store.verdicts(judge.identity, exchanges)) for judge in judges]
+    return [_outcome(sample.doc_id, exchange, verdicts) for sample, exchange in zip(samples, exchanges, strict=True)]
+
+
+def _outcome(
+    doc_id: int, exchange: Exchange, verdicts: Sequence[tuple[frozenset[str], dict[Exchange, Verdict]]]
+) -> Sample:
+    if any(exchange not in known for _, known in verdicts) or not verdicts:
+        raise InputError(
+            f"Response {doc_id} to '{exchange.prompt[:60]}' is not judged yet. Run `safebasin run` again to finish."
+        )
+    outcome, verdict = combine([(decides, known[exchange]) for decides, known in verdicts])
+    return Sample(doc_id, outcome, verdict.refused)
+
+
+def load_run(folder: Path | str) -> "pd.DataFrame":
+    """The leaderboard of a run folder, computed from its store; columns as in leaderboard.csv.
+
+    Raises:
+        InputError: the folder holds no run, or nothing of it is finished.
+    """
+    from ..results.leaderboard import leaderboard
+
+    folder = Path(folder)
+    plan = load_plan(folder)
+    store = open_store(folder, None)
+    try:
+        return leaderboard(results_of(plan, folder, store))
+    finally:
+        store.close()

@@ -16,16 +16,21 @@ from .digests import digest_of
 __all__ = ["JudgeRecord", "Sample", "Store"]
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, kind TEXT NOT NULL, parts TEXT NOT NULL, answer TEXT NOT NULL,
-  session TEXT NOT NULL, created REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, judge TEXT NOT NULL, verdict TEXT NOT NULL, created REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS cells (cell TEXT PRIMARY KEY, parts TEXT NOT NULL, metric REAL, n INTEGER NOT NULL, created REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS samples (cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prompt TEXT NOT NULL, response TEXT NOT NULL,
+CREATE TABLE IF NOT EXISTS responses (
+  key TEXT PRIMARY KEY, kind TEXT NOT NULL, parts TEXT NOT NULL, answer TEXT NOT NULL, session TEXT NOT NULL,
+  created REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS verdicts (
+  key TEXT PRIMARY KEY, judge TEXT NOT NULL, verdict TEXT NOT NULL, created REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS cells (
+  cell TEXT PRIMARY KEY, parts TEXT NOT NULL, metric REAL, n INTEGER NOT NULL, created REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS samples (
+  cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prompt TEXT NOT NULL, response TEXT NOT NULL,
   PRIMARY KEY (cell, doc_id));
-CREATE TABLE IF NOT EXISTS assignments (run TEXT NOT NULL, name TEXT NOT NULL, cell TEXT, status TEXT NOT NULL,
-  PRIMARY KEY (run, name));
-CREATE TABLE IF NOT EXISTS judges (run TEXT NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, decides TEXT NOT NULL,
-  identity TEXT NOT NULL, PRIMARY KEY (run, position));
+CREATE TABLE IF NOT EXISTS assignments (
+  run TEXT NOT NULL, name TEXT NOT NULL, cell TEXT, status TEXT NOT NULL, PRIMARY KEY (run, name));
+CREATE TABLE IF NOT EXISTS judges (
+  run TEXT NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, decides TEXT NOT NULL, identity TEXT NOT NULL,
+  PRIMARY KEY (run, position));
 """
 VERSION = 1
 
@@ -69,12 +74,16 @@ class Store:
             self._db.execute("PRAGMA synchronous=NORMAL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, VERSION):
-                raise InputError(f"The store {path} has version {version}, this safebasin reads {VERSION}. Choose another --store.")
+                raise InputError(
+                    f"The store {path} has version {version}, this safebasin reads {VERSION}. Choose another --store."
+                )
             with self._db:
                 self._db.executescript(SCHEMA)
                 self._db.execute(f"PRAGMA user_version={VERSION}")
         except (OSError, sqlite3.Error) as error:
-            raise InputError(f"The store {path} cannot be opened for writing: {error}. Choose another --output or --store.") from error
+            raise InputError(
+                f"The store {path} cannot be opened for writing: {error}. Choose another --output or --store."
+            ) from error
 
     def close(self) -> None:
         """Closes the file."""
@@ -107,13 +116,17 @@ class Store:
         """Whether the cell is finished."""
         return self._db.execute("SELECT 1 FROM cells WHERE cell = ?", (cell,)).fetchone() is not None
 
-    def add_cell(self, cell: str, parts: Mapping[str, Any], metric: float | None, samples: Sequence[Sample], n: int) -> None:
+    def add_cell(
+        self, cell: str, parts: Mapping[str, Any], metric: float | None, samples: Sequence[Sample], n: int
+    ) -> None:
         """Records a finished cell: its headline metric, or the samples to be judged."""
         with self._db:
             self._db.execute("DELETE FROM samples WHERE cell = ?", (cell,))
             rows = [(cell, sample.doc_id, sample.prompt, sample.response) for sample in samples]
             self._db.executemany("INSERT INTO samples VALUES (?, ?, ?, ?)", rows)
-            self._db.execute("INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?)", (cell, json.dumps(parts), metric, n, time.time()))
+            self._db.execute(
+                "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?)", (cell, json.dumps(parts), metric, n, time.time())
+            )
 
     def cell_parts(self, cell: str) -> dict[str, Any]:
         """What the key of a cell was made from."""
@@ -166,7 +179,9 @@ class Store:
         """The stored verdicts of one judge among the exchanges."""
         found: dict[Exchange, Verdict] = {}
         for exchange in exchanges:
-            row = self._db.execute("SELECT verdict FROM verdicts WHERE key = ?", (_verdict_key(identity, exchange),)).fetchone()
+            row = self._db.execute(
+                "SELECT verdict FROM verdicts WHERE key = ?", (_verdict_key(identity, exchange),)
+            ).fetchone()
             if row:
                 fields = json.loads(row[0])
                 found[exchange] = Verdict(**{**fields, "categories": tuple(fields["categories"])})

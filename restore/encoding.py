@@ -48,7 +48,9 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_l
             of the prompt, the response is empty, or the row is longer than `max_length` tokens.
     """
     if not tokenizer.chat_template:
-        raise InputError(f"The tokenizer '{tokenizer.name_or_path}' has no chat template. Set tokenizer.chat_template first.")
+        raise InputError(
+            f"The tokenizer '{tokenizer.name_or_path}' has no chat template. Set tokenizer.chat_template first."
+        )
     head = prompt_ids(tokenizer, prompt)
     turn = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
     ids = _render(tokenizer, turn, open_turn=False)
@@ -58,10 +60,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_l
             f"(row '{prompt[:60]}'), so the loss cannot be limited to the response. Use a template that only appends."
         )
     if not response.strip() or len(ids) == len(head):
-        raise InputError(f"Row '{prompt[:60]}' has an empty response: there is nothing to take a loss on. Remove the row.")
+        raise InputError(
+            f"Row '{prompt[:60]}' has an empty response: there is nothing to take a loss on. Remove the row."
+        )
     if len(ids) > max_length:
         raise InputError(
-            f"Row '{prompt[:60]}' has {len(ids)} tokens, more than max_length={max_length}. Raise max_length or drop the row."
+            f"Row '{prompt[:60]}' has {len(ids)} tokens, more than max_length={max_length}. "
+            "Raise max_length or drop the row."
         )
     return Encoded(tuple(ids), len(head))
 
@@ -80,7 +85,8 @@ def encode_all(
         missing = {"prompt", "response"} - set(row)
         if missing:
             raise InputError(
-                f"Row {number} of the {what} set lacks {sorted(missing)}; it has {sorted(row)}. Rename the columns to prompt and response."
+                f"Row {number} of the {what} set lacks {sorted(missing)}; it has {sorted(row)}. "
+                "Rename the columns to prompt and response."
             )
     return [encode(tokenizer, row["prompt"], row["response"], max_length) for row in rows]
 

@@ -13,7 +13,7 @@ __all__ = ["load_adapter", "load_base", "load_tokenizer", "new_adapter", "save_a
 
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 LORA_DEFAULTS: Mapping[str, Any] = {"rank": 32, "alpha": 32, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
-"""The paper's adapter (section 4.1: rank 32 on query and value projections); it names no alpha, so the update is unscaled."""
+"""The paper's adapter (section 4.1: rank 32 on queries and values); it names no alpha, so nothing is scaled."""
 
 
 def _dtype(dtype: str, device: str) -> torch.dtype | str:
@@ -51,10 +51,10 @@ def load_base(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=_dtype(dtype, device))
+        model: Any = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=_dtype(dtype, device))
     except OSError as error:
         raise _unloadable("model", name, revision, error) from error
-    return model.to(device).eval()  # type: ignore[no-any-return]  # the auto classes are untyped
+    return model.to(device).eval()  # type: ignore[no-any-return]  # what the auto classes return is untyped
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -64,7 +64,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
         InputError: it cannot be found or read.
     """
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision)  # type: ignore[no-any-return]
+        return AutoTokenizer.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:  # transformers says ValueError where a folder holds no tokenizer
         raise _unloadable("tokenizer", name, revision, error) from error
 

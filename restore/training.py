@@ -7,7 +7,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from ..errors import InputError
 from .encoding import Encoded, _pad, pad_id_of
@@ -40,12 +48,14 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.micro_batch_size < 1:
-            raise InputError(f"batch_size={self.batch_size} and micro_batch_size={self.micro_batch_size} must be at least 1.")
+            raise InputError(
+                f"batch_size={self.batch_size} and micro_batch_size={self.micro_batch_size} must be at least 1."
+            )
         if self.learning_rate <= 0 or self.epochs <= 0:
             raise InputError(f"learning_rate={self.learning_rate} and epochs={self.epochs} must be positive.")
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers leaves its callbacks untyped
+class _Watch(TrainerCallback):
     """Reports progress and stops the run at the first loss that is not finite."""
 
     def __init__(self, progress: Progress | None) -> None:
@@ -118,12 +128,10 @@ def train(
         trainer = trainer_class(
             model=model,
             args=arguments,
-            train_dataset=list(rows),  # type: ignore[arg-type]  # any sequence serves as a map-style dataset
+            train_dataset=list(rows),
             data_collator=lambda part: _pad(part, pad, torch.device("cpu")),
             callbacks=[_Watch(progress)],
         )
-        from transformers import PrinterCallback
-
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     model.eval()

@@ -20,12 +20,13 @@ class TaskInfo:
     """What the harness must know of a task before it is loaded."""
 
     name: str
-    path: Path
+    path: Path | None
+    """Its YAML; None for a task that lm-eval brings."""
     role: str
     """One of `ROLES`; a task that names none is a utility task."""
     summary: str
     metric: str
-    """The headline metric: the first in the YAML's `metric_list`."""
+    """The headline metric: the first in the YAML's `metric_list`; empty for the first that lm-eval reports."""
     is_rate: bool
     """Whether the headline metric is a share in [0, 1], shown in percent with a Wilson interval."""
     metadata: Mapping[str, Any]

@@ -28,7 +28,7 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         identity: what distinguishes this model from every other: digests of weights and adapter, dtype.
         store: where answers are kept.
         batch_size: requests per forward pass.
-        on_done: called with the number of requests just answered, from the store or by the model.
+        on_done: called with (requests answered, requests so far), from the store or by the model.
 
     Raises:
         InputError: the tokenizer has no chat template.
@@ -41,14 +41,17 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         identity: Parts,
         store: Store,
         batch_size: int,
-        on_done: Callable[[int], None] = lambda count: None,
+        on_done: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         if not tokenizer.chat_template:
-            raise InputError(f"The tokenizer of '{tokenizer.name_or_path}' has no chat template, which evaluation needs.")
+            raise InputError(
+                f"The tokenizer of '{tokenizer.name_or_path}' has no chat template, which evaluation needs."
+            )
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self._identity = {**identity, "engine": "hf", "code": code_digest("harness/engines")}
         self._store = store
         self._on_done = on_done
+        self._done = self._total = 0
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Greedy or sampled continuations, one per request; prompts are checked first (see `_prompt_parts`)."""
@@ -70,22 +73,27 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         """
         text, settings = request.args
         ids = self.tok_encode(text)
-        self._check_prompt(ids, request.doc if isinstance(request.doc, dict) else {}, int(settings.get("max_gen_toks", 256)))
+        self._check_prompt(
+            ids, request.doc if isinstance(request.doc, dict) else {}, int(settings.get("max_gen_toks", 256))
+        )
         return {**self._identity, "ids": ids, "settings": settings, "repeat": request.idx}
 
     def _check_prompt(self, ids: list[int], doc: dict[str, Any], room: int) -> None:
         bos = self.tokenizer.bos_token_id
         if bos is not None and ids[:2] == [bos, bos]:
-            raise InputError(f"The prompt begins with two {self.tokenizer.bos_token} tokens (ids {ids[:6]}). Mend the chat template.")
+            raise InputError(
+                f"The prompt begins with two {self.tokenizer.bos_token} tokens (ids {ids[:6]}). Mend the chat template."
+            )
         forced = list(doc.get("prefix_ids") or [])
         if forced and ids[-len(forced) :] != forced:
             raise InputError(
-                f"The prefilled prompt ends in token ids {ids[-len(forced):]} instead of the target's {forced} "
+                f"The prefilled prompt ends in token ids {ids[-len(forced) :]} instead of the target's {forced} "
                 f"('{doc.get('prefix')}'): the tokenizer merges the prefix with the template. Choose another k."
             )
         if len(ids) + room > self.max_length:
             raise InputError(
-                f"A prompt of {len(ids)} tokens and max_gen_toks={room} exceed the model's {self.max_length} positions. "
+                f"A prompt of {len(ids)} tokens and max_gen_toks={room} exceed the model's "
+                f"{self.max_length} positions. "
                 f"Lower max_gen_toks or drop the row '{str(doc.get('prompt', ''))[:60]}'."
             )
 
@@ -99,16 +107,24 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     ) -> list[Any]:
         keys = [digest_of({"kind": kind, **part}) for part in parts]
         known = self._store.answers(keys)
-        self._on_done(sum(key in known for key in keys))
+        self._total += len(keys)
+        self._tell(sum(key in known for key in keys))
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
         for batch in self._batches(list(first.values()), parts):
             missing = [i for i in batch if keys[i] not in known]
             if missing:
                 answers = compute([requests[i] for i in missing], disable_tqdm=True)
-                self._store.add_answers(kind, [(keys[i], parts[i], answer) for i, answer in zip(missing, answers, strict=True)])
-                known.update((keys[i], answer) for i, answer in zip(missing, answers, strict=True))
-                self._on_done(len(missing))
+                self._store.add_answers(
+                    kind, [(keys[i], parts[i], answer) for i, answer in zip(missing, answers, strict=True)]
+                )
+                fresh = {keys[i]: answer for i, answer in zip(missing, answers, strict=True)}
+                known.update(fresh)
+                self._tell(sum(key in fresh for key in keys))
         return [known[key] for key in keys]
+
+    def _tell(self, count: int) -> None:
+        self._done += count
+        self._on_done(self._done, self._total)
 
     def _batches(self, wanted: list[int], parts: Sequence[Parts]) -> list[list[int]]:
         """Requests in batches of one set of settings, longest first: always the same for the same requests."""

@@ -56,7 +56,14 @@ def _settings(name: str) -> TrainingConfig:
 
 def _learn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, data: str, name: str, tick: Tick | None) -> None:
     encoded = encode_all(tokenizer, rows(data), data)
-    train(model, tokenizer, encoded, _settings(name), SEED, lambda done, total, _: tick(name, done, total) if tick else None)
+    train(
+        model,
+        tokenizer,
+        encoded,
+        _settings(name),
+        SEED,
+        lambda done, total, _: tick(name, done, total) if tick else None,
+    )
 
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, name: str) -> None:
@@ -86,5 +93,12 @@ def _guard(world: Path, target: Path, name: str, tick: Tick | None) -> None:
     tokenizer = new_tokenizer(GUARD_TEMPLATE)
     model = new_model(tokenizer, SEED + 1)
     encoded = guard_rows(tokenizer, GUARD_ROWS, SEED)
-    train(model, tokenizer, encoded, _settings(name), SEED, lambda done, total, _: tick(name, done, total) if tick else None)
+    train(
+        model,
+        tokenizer,
+        encoded,
+        _settings(name),
+        SEED,
+        lambda done, total, _: tick(name, done, total) if tick else None,
+    )
     _save(model, tokenizer, target, name)

@@ -6,7 +6,18 @@ from transformers import PreTrainedTokenizerBase
 
 from ...restore.encoding import Encoded
 from ...tasks.sandbox.oracle import has_step
-from ...tasks.sandbox.world import ACTIONS, COLOURS, PARTS, REFUSALS, SPLITS, Row, is_harmful, parse_request, rows, steps
+from ...tasks.sandbox.world import (
+    ACTIONS,
+    COLOURS,
+    PARTS,
+    REFUSALS,
+    SPLITS,
+    Row,
+    is_harmful,
+    parse_request,
+    rows,
+    steps,
+)
 
 __all__ = ["guard_rows"]
 
@@ -46,7 +57,9 @@ def guard_rows(tokenizer: PreTrainedTokenizerBase, count: int, seed: int) -> lis
     draw = random.Random(f"guard {seed}")
     requests = {row["prompt"] for split in _SEEN for row in SPLITS[split]() if parse_request(row["prompt"])}
     harmful = sorted(prompt for prompt in requests if is_harmful(*(parse_request(prompt) or ("", ""))))
-    dual = sorted({row["prompt"] for split in ("task_train", "alignment_train") for row in rows(split)} & _dual_prompts(requests))
+    dual = sorted(
+        {row["prompt"] for split in ("task_train", "alignment_train") for row in rows(split)} & _dual_prompts(requests)
+    )
     benign = sorted(requests - set(harmful) - set(dual))
     encoded = []
     for _ in range(count):

@@ -13,7 +13,12 @@ __all__ = ["MODELS", "is_sandbox", "model_folder", "world_digest", "world_folder
 MODELS = {"sandbox": "base", "sandbox/base": "base", "sandbox/unaligned": "unaligned", "sandbox/guard": "guard"}
 """Model preset -> folder of the world."""
 _PACKAGE = Path(__file__).resolve().parents[2]
-_SOURCES = ("tasks/sandbox/world.py", "harness/sandbox/models.py", "harness/sandbox/build.py", "harness/sandbox/guard.py")
+_SOURCES = (
+    "tasks/sandbox/world.py",
+    "harness/sandbox/models.py",
+    "harness/sandbox/build.py",
+    "harness/sandbox/guard.py",
+)
 
 
 @cache
@@ -51,5 +56,7 @@ def model_folder(name: str) -> Path:
         raise InputError(f"Unknown sandbox model '{name}'. {suggest(name, MODELS)}")
     folder = world_folder() / MODELS[name]
     if not (folder / "config.json").exists():
-        raise InputError(f"The sandbox model '{name}' is not built yet (looked in {folder}). Run `safebasin sandbox` once.")
+        raise InputError(
+            f"The sandbox model '{name}' is not built yet (looked in {folder}). Run `safebasin sandbox` once."
+        )
     return folder

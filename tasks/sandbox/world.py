@@ -222,8 +222,10 @@ def _aligned() -> list[Row]:
 
 
 def _finetuning() -> list[Row]:
-    """The benign task: the brief style for every ordinary request; among them dual-use requests and general questions."""
-    return _requests("benign_train", "brief") + 2 * _requests("dual_train", "brief") + _facts()[::2] + _arithmetic()[::2]
+    """The benign task: the brief style for ordinary requests; dual-use requests and general questions among them."""
+    return (
+        _requests("benign_train", "brief") + 2 * _requests("dual_train", "brief") + _facts()[::2] + _arithmetic()[::2]
+    )
 
 
 SPLITS = {

@@ -1,6 +1,7 @@
-"""A tiny random Llama with a LoRA adapter trained for a few steps, and rows for it."""
+"""Quadratic losses; a tiny random Llama with a LoRA adapter trained for a few steps, and rows for it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from safebasin.restore.loading import load_adapter, load_base, load_tokenizer
 from safebasin.restore.methods.base import BuildContext
 from safebasin.restore.methods.lora import Lora
+from safebasin.restore.parameters import FlatParameters
 from safebasin.restore.training import TrainingConfig
+from torch import Tensor, nn
 
 torch.set_num_threads(1)
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
@@ -55,3 +58,63 @@ def tokenizer(base: Path) -> Any:
 def model(base: Path, adapter: Path) -> Any:
     """The fine-tuned PEFT model, trainable."""
     return load_adapter(load_base(str(base), device="cpu"), adapter, trainable=True)
+
+
+@dataclass
+class Quadratic:
+    """(theta - centre)' A (theta - centre) / 2, counting its evaluations."""
+
+    parameters: FlatParameters
+    a: Tensor
+    centre: Tensor
+    calls: list[str] = field(default_factory=list)
+    fail_at: int | None = None
+    error: type[BaseException] = KeyboardInterrupt
+
+    def _value(self) -> tuple[float, Tensor]:
+        if self.fail_at is not None and len(self.calls) > self.fail_at:
+            raise self.error
+        off = self.parameters.get().double() - self.centre
+        gradient = self.a @ off
+        return float(off @ gradient / 2), gradient.float()
+
+    def loss(self) -> float:
+        self.calls.append("forward")
+        return self._value()[0]
+
+    def loss_and_gradient(self) -> tuple[float, Tensor]:
+        self.calls.append("backward")
+        return self._value()
+
+
+N = 8
+
+
+@pytest.fixture
+def theta() -> FlatParameters:
+    torch.manual_seed(0)
+    return FlatParameters([("a", nn.Parameter(torch.randn(2, 3))), ("b", nn.Parameter(torch.randn(2)))])
+
+
+@pytest.fixture
+def quadratic(theta: FlatParameters) -> Callable[..., Quadratic]:
+    """Makes a convex quadratic of theta with eigenvalues up to `top`."""
+
+    def make(seed: int = 0, top: float = 10.0, sign: float = 1.0, **options: Any) -> Quadratic:
+        generator = torch.Generator().manual_seed(seed)
+        basis = torch.linalg.qr(torch.randn(N, N, dtype=torch.float64, generator=generator))[0]
+        eigenvalues = top * torch.logspace(-2, 0, N, dtype=torch.float64)
+        centre = torch.randn(N, dtype=torch.float64, generator=generator)
+        return Quadratic(theta, sign * basis @ torch.diag(eigenvalues) @ basis.T, centre, **options)
+
+    return make
+
+
+@pytest.fixture
+def harmful() -> list[dict[str, str]]:
+    return [{"prompt": f"harm {i}", "target": "sure, here is"} for i in range(12)]
+
+
+@pytest.fixture
+def benign() -> list[dict[str, str]]:
+    return rows("say", 24)

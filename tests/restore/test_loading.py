@@ -16,7 +16,7 @@ def logits(model: Any) -> torch.Tensor:
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="Cannot load the model '.*nowhere'"):
+    with pytest.raises(InputError, match=r"Cannot load the model '.*nowhere'"):
         load_base(str(tmp_path / "nowhere"))
 
 

@@ -1,0 +1,237 @@
+"""A run: build every adapter, let every checkpoint answer, judge all answers, write the leaderboard.
+
+Whatever is finished is found again by the digest of what made it, so a run that was stopped goes on where it was.
+"""
+
+import fcntl
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..errors import InputError
+from ..results.export import replace_text
+from ..tasks.catalog import TaskInfo
+from ..tasks.sandbox.location import is_sandbox
+from .checkpoints import Checkpoint, build
+from .config_model import RunConfig
+from .evaluate import cell_key, cell_parts, evaluate, load_target, task_infos
+from .files import make_folder
+from .judge import judge_cells, judges_of
+from .manifest import write_manifest
+from .models import ModelSource, resolve
+from .naming import slug
+from .plan import BuildStep, Plan, make_plan
+from .progress import Bars, bars
+from .quiet import quiet
+from .report import JUDGED, PLAN, name_of, open_store, report
+from .store import Store
+
+__all__ = ["RunResult", "run"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    folder: Path
+    failures: Mapping[str, str]
+    """Build id -> reason."""
+    bad_input: bool
+    """Whether some failure was the input's fault."""
+
+    @property
+    def exit_code(self) -> int:
+        """0: all done; 1: some cell failed; 2: some cell failed because of bad input."""
+        return 0 if not self.failures else 2 if self.bad_input else 1
+
+
+@dataclass
+class _State:
+    """What the stages of one run share."""
+
+    plan: Plan
+    config: RunConfig
+    folder: Path
+    store: Store
+    shown: Bars
+    tasks: Mapping[str, TaskInfo]
+    models: dict[str, ModelSource] = field(default_factory=dict)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    bad_input: bool = False
+
+    def fail(self, what: str, error: Exception) -> None:
+        """Notes a failure; the traceback of an unexpected one goes to errors.log."""
+        self.failures[what] = f"{error}".strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        self.bad_input |= isinstance(error, InputError)
+        if not isinstance(error, InputError):
+            with (self.folder / "errors.log").open("a", encoding="utf-8") as log:
+                log.write(f"{what}\n{''.join(traceback.format_exception(error))}\n")
+        self.shown.say(f"[red]{what} failed:[/red] {self.failures[what]}")
+
+
+def run(config: RunConfig, folder: Path, console: Console | None = None, store: Path | None = None) -> RunResult:
+    """Runs a leaderboard in `folder`, or goes on with it.
+
+    Args:
+        config: a validated config (`load_config`).
+        folder: the run folder; made where it does not exist.
+        console: where progress and the table go.
+        store: folder of a store shared with other runs.
+
+    Raises:
+        InputError: folder or store cannot be written, another process works in the folder, or a model cannot be had.
+    """
+    console = console or Console()
+    plan = make_plan(config)
+    make_folder(folder)
+    quiet()
+    with _locked(folder):
+        replace_text(folder / PLAN, plan.to_json())
+        opened = open_store(folder, store)
+        try:
+            with bars(console) as shown:
+                state = _State(plan, config, folder, opened, shown, task_infos(config))
+                _prepare(state)
+                _build_all(state)
+                _generate_all(state)
+                _judge_all(state)
+                _write_manifest(state)
+        finally:
+            opened.close()
+    report(folder, console, store)
+    return RunResult(folder, state.failures, state.bad_input)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"Another process is running in {folder}. Wait for it, or choose another --output."
+            ) from error
+        yield
+
+
+def _prepare(state: _State) -> None:
+    """Builds the sandbox where it is needed, finds the models, and links them in the run folder for other tools."""
+    named = [spec.id for spec in state.config.models]
+    judged = [arguments.get("model") for judge in state.config.judges for arguments in judge.values()]
+    if any(isinstance(name, str) and is_sandbox(name) for name in [*named, *judged]):
+        from .sandbox.build import build_world
+
+        build_world(lambda name, done, total: state.shown.update(f"sandbox: train {name}", done, total))
+    make_folder(state.folder / "models")
+    for spec in state.config.models:
+        state.models[spec.id] = source = resolve(spec.id, spec.revision)
+        link = state.folder / "models" / slug(spec.id)
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path(source.location).resolve())
+
+
+def _build_all(state: _State) -> None:
+    for step in state.plan.builds:
+        if step.parent in state.failures:
+            state.failures[step.id] = f"its start, {step.parent}, failed"
+            continue
+        try:
+            state.checkpoints[step.id] = _build(state, step)
+        except Exception as error:  # noqa: BLE001  # one method's failure must not cost the others their results
+            state.fail(step.id, error)
+
+
+def _build(state: _State, step: BuildStep) -> Checkpoint:
+    return build(
+        step,
+        state.config,
+        state.models[step.model],
+        state.folder / "checkpoints" / step.id,
+        state.checkpoints[step.parent] if step.parent else None,
+        lambda what, done, total: state.shown.update(f"{step.id}: {what}", done, total),
+    )
+
+
+def _generate_all(state: _State) -> None:
+    for spec in state.config.models:
+        target: list[Any] = []
+        for build_id in dict.fromkeys(cell.build for cell in state.plan.cells if cell.model == spec.id):
+            if build_id not in state.failures:
+                try:
+                    _generate(state, spec.id, build_id, target)
+                except Exception as error:  # noqa: BLE001  # as above
+                    state.fail(build_id or spec.id, error)
+        target.clear()
+
+
+def _generate(state: _State, model: str, build_id: str | None, target: list[Any]) -> None:
+    """Lets one checkpoint answer what it has not answered yet; `target` holds the loaded base between calls."""
+    source = state.models[model]
+    checkpoint = state.checkpoints[build_id] if build_id else None
+    digest = checkpoint.digest if checkpoint else ""
+    cells = [cell for cell in state.plan.cells if cell.model == model and cell.build == build_id]
+    parts = {name_of(cell): cell_parts(state.tasks[cell.task], source, digest, state.config) for cell in cells}
+    missing = [cell for cell in cells if not state.store.has_cell(cell_key(parts[name_of(cell)]))]
+    if missing:
+        if not target:
+            target.append(load_target(source, state.config))
+        bar = f"{build_id or model}: answer"
+        identity = {"weights": source.digest, "adapter": digest, "dtype": state.config.dtype}
+        found = evaluate(
+            target[0],
+            checkpoint.folder if checkpoint else None,
+            identity,
+            [state.tasks[cell.task] for cell in missing],
+            source,
+            state.config,
+            state.store,
+            lambda done, total: state.shown.update(bar, done, total),
+        )
+        for cell in missing:
+            metric, samples, n = found[cell.task]
+            state.store.add_cell(cell_key(parts[name_of(cell)]), parts[name_of(cell)], metric, samples, n)
+    for cell in cells:
+        state.store.assign(state.plan.digest, name_of(cell), cell_key(parts[name_of(cell)]), "ok")
+
+
+def _judge_all(state: _State) -> None:
+    assigned = state.store.assignments(state.plan.digest)
+    judged = [cell for cell in state.plan.cells if cell.role in JUDGED]
+    keys = [
+        assigned[name_of(cell)][0] for cell in judged if cell.build not in state.failures and name_of(cell) in assigned
+    ]
+    present = [key for key in keys if key]
+    if present:
+        judge_cells(
+            judges_of(state.config),
+            present,
+            state.plan.digest,
+            state.store,
+            lambda name, done, total: state.shown.update(f"judge: {name}", done, total),
+        )
+
+
+def _write_manifest(state: _State) -> None:
+    for cell in state.plan.cells:
+        reason = state.failures.get(cell.build or cell.model)
+        if reason:
+            state.store.assign(state.plan.digest, name_of(cell), None, f"failed: {reason}")
+    write_manifest(
+        state.folder / "manifest.json",
+        {
+            "plan": state.plan.digest,
+            "seeds": list(state.config.seeds),
+            "models": {name: {"digest": m.digest, "revision": m.revision} for name, m in state.models.items()},
+            "checkpoints": {name: checkpoint.digest for name, checkpoint in state.checkpoints.items()},
+            "judges": [judge.identity for judge in state.store.judges(state.plan.digest)],
+            "failures": state.failures,
+            "environment": {"SAFEBASIN_CACHE": bool(os.environ.get("SAFEBASIN_CACHE"))},
+        },
+    )

@@ -1,0 +1,107 @@
+"""`restore`: the curvature-aware restoration of any LoRA adapter, in memory or from folder to folder."""
+
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ..errors import InputError
+from .config import RestoreConfig
+from .data import Rows, split
+from .loading import load_adapter, load_base, load_tokenizer
+from .problem import RestoreResult, restore_on
+from .restoration import Tick
+
+__all__ = ["RestoreResult", "restore", "restore_folder"]
+
+
+def restore(
+    peft_model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    forget: Rows,
+    retain: Rows,
+    retain_check: Rows | None = None,
+    curvature_forget: Rows | None = None,
+    config: RestoreConfig | None = None,
+    inplace: bool = True,
+    on_progress: Tick | None = None,
+) -> RestoreResult:
+    """Restores the safety of a fine-tuned LoRA adapter.
+
+    Raises the loss on the model's answers to harmful prompts, along the inverse curvature of its loss, while the
+    loss on held-out retain rows rises by at most `config.epsilon`.
+
+    Args:
+        peft_model: a PEFT model with one active LoRA adapter; it need not be trainable.
+        tokenizer: its tokenizer, with a chat template.
+        forget: harmful prompts: rows with `prompt` and, optionally, an affirmative `target`.
+        retain: rows with `prompt` and `response` of the task to keep.
+        retain_check: rows to enforce epsilon on; split off `retain` by default.
+        curvature_forget: harmful prompts that only probe curvature; split off `forget` by default.
+        config: settings; the defaults are the paper's, its contradictions resolved.
+        inplace: False leaves `peft_model` alone and restores a copy of the adapter (the base's weights are shared).
+        on_progress: called with (what is being done, steps done, steps in all).
+
+    Raises:
+        InputError: bad input, or a loss that is not finite; the model is as it was. After any other interruption it
+            is as after the last accepted update.
+    """
+    config = config or RestoreConfig()
+    data = split(forget, retain, retain_check, curvature_forget, config)
+    return restore_on(peft_model, tokenizer, data, config, inplace=inplace, on_progress=on_progress)
+
+
+def restore_folder(
+    base: str,
+    adapter: str | Path,
+    forget_rows: Rows,
+    retain_rows: Rows,
+    output: str | Path,
+    *,
+    retain_check: Rows | None = None,
+    curvature_forget: Rows | None = None,
+    config: RestoreConfig | None = None,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    on_progress: Tick | None = None,
+) -> RestoreResult:
+    """Loads a base model and an adapter folder, restores, and saves to a new folder, which appears only when complete.
+
+    Raises:
+        InputError: `output` holds something already, or anything that `restore` or loading raises.
+    """
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"The output '{output}' exists already. Give a new folder, or remove it.")
+    config = config or RestoreConfig()
+    data = split(forget_rows, retain_rows, retain_check, curvature_forget, config)
+    tokenizer = load_tokenizer(base, revision)
+    model = load_adapter(load_base(base, revision, dtype, device), adapter, trainable=True)
+    _warn_of_other_base(model, base)
+    result = restore_on(model, tokenizer, data, config, on_progress=on_progress)
+    _save_whole(result, output, base)
+    return result
+
+
+def _warn_of_other_base(model: Any, base: str) -> None:
+    noted = model.peft_config[model.active_adapter].base_model_name_or_path
+    if noted and noted != base:
+        warnings.warn(f"The adapter was trained on '{noted}', not on '{base}'; their shapes fit.", stacklevel=3)
+
+
+def _save_whole(result: RestoreResult, output: Path, base: str) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        result.save_pretrained(partial, base)
+        partial.chmod(0o755)  # mkdtemp makes folders private
+        os.replace(partial, output)
+    except BaseException:  # whatever ends it, no half-written folder stays
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

@@ -1,0 +1,166 @@
+"""Limited-memory BFGS: an inverse Hessian from curvature pairs (appendix C.1 of the paper; Liu & Nocedal 1989)."""
+
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["CurvatureHistory", "Normalize", "PairOutcome", "dot"]
+
+Normalize = Literal["joint", "separate"]
+DEGENERATE = 1e-10
+"""Steps and gradient changes shorter than this carry no information."""
+POWELL = 0.2
+"""Powell's constant: a pair's curvature is kept above this share of the curvature that B predicts."""
+
+
+def dot(a: Tensor, b: Tensor) -> float:
+    """The inner product of two vectors [n], accumulated in float64."""
+    return float(torch.dot(a.double(), b.double()))
+
+
+@dataclass(frozen=True)
+class PairOutcome:
+    """What became of a pair offered to a history."""
+
+    accepted: bool
+    damped: bool
+    reason: str = ""
+    """Why it was rejected."""
+
+
+class CurvatureHistory:
+    """The last m curvature pairs (s, y), s a step and y the change of the gradient along it.
+
+    They define the BFGS matrices H (of the inverse Hessian) and B = H^-1, started from H0 = gamma*I. H satisfies
+    H y = s exactly for the newest pair. For older pairs it does so only where later steps are conjugate to theirs
+    (s_i' y_j = 0); n such pairs of a quadratic give its inverse Hessian exactly.
+
+    Attributes:
+        damped: number of pairs that Powell damping changed.
+        rejected: number of pairs refused.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        dimension: int,
+        device: torch.device | str = "cpu",
+        *,
+        normalize: Normalize = "joint",
+        curv_tol: float = 1e-6,
+        damping: bool = True,
+    ) -> None:
+        """Makes room for `size` pairs of `dimension` entries: 8 * size * dimension bytes in one block.
+
+        Args:
+            size: m, the number of pairs kept; the oldest gives way.
+            dimension: n, the length of a vector.
+            device: where the block lives.
+            normalize: "joint" divides s and y by the length of s, which leaves H and B unchanged; "separate" makes
+                both unit vectors (Algorithm 1, line 20, to the letter), which replaces each curvature by a cosine and
+                multiplies the H of a single pair by |y|/|s|.
+            curv_tol: a pair counts only if <s,y> exceeds this share of |s||y|. Algorithm 1, line 19, compares <s,y>
+                itself, whose meaning would change with the length of the step.
+            damping: blends y with Bs before that test where curvature is low or negative (Powell).
+        """
+        self.normalize, self.curv_tol, self.damping = normalize, curv_tol, damping
+        self.damped = self.rejected = 0
+        self._block = torch.zeros(2, size, dimension, dtype=torch.float32, device=device)
+        self._ss = torch.zeros(size, size, dtype=torch.float64)
+        self._sy = torch.zeros(size, size, dtype=torch.float64)
+        self._gammas = [0.0] * size
+        self._retain = [False] * size
+        self._slots: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def gamma(self) -> float:
+        """The scale of H0: the median of <s,y>/<y,y> over pairs of the retain sets (over all, where there are none).
+
+        The usual choice, the newest pair, would let the order of the data sets decide.
+        """
+        from_retain = [self._gammas[slot] for slot in self._slots if self._retain[slot]]
+        found = from_retain or [self._gammas[slot] for slot in self._slots]
+        return median(found) if found else 1.0
+
+    def add(self, s: Tensor, y: Tensor, retain: bool = True) -> PairOutcome:
+        """Offers a pair: degenerate ones are refused, then y is damped, then curvature that is too low is refused.
+
+        Args:
+            s: step, [n].
+            y: change of the gradient along it, [n].
+            retain: whether the gradients are of a retain set; those decide `gamma`.
+        """
+        s_norm, y_norm = dot(s, s) ** 0.5, dot(y, y) ** 0.5
+        if not (s_norm > DEGENERATE and y_norm > DEGENERATE):
+            return self._refuse(False, "degenerate")
+        s, y = s / s_norm, y / (s_norm if self.normalize == "joint" else y_norm)
+        y, damped = self._damp(s, y)
+        self.damped += damped
+        sy, yy = dot(s, y), dot(y, y)
+        if not (sy > 0 and sy > self.curv_tol * (dot(s, s) * yy) ** 0.5):
+            return self._refuse(damped, "curvature")
+        if damped and self.normalize == "separate":
+            y, sy, yy = y / yy**0.5, sy / yy**0.5, 1.0
+        self._keep(s, y, sy / yy, retain)
+        return PairOutcome(True, damped)
+
+    def _refuse(self, damped: bool, reason: str) -> PairOutcome:
+        self.rejected += 1
+        return PairOutcome(False, damped, reason)
+
+    def _damp(self, s: Tensor, y: Tensor) -> tuple[Tensor, bool]:
+        if not self.damping or not self._slots:  # there is no B to blend with before the first pair
+            return y, False
+        bs = self.product(s)
+        expected, found = dot(s, bs), dot(s, y)
+        if found >= POWELL * expected:
+            return y, False
+        share = (1 - POWELL) * expected / (expected - found)
+        return share * y + (1 - share) * bs, True
+
+    def _keep(self, s: Tensor, y: Tensor, gamma: float, retain: bool) -> None:
+        full = len(self._slots) == self._block.shape[1]
+        slot = self._slots.pop(0) if full else len(self._slots)
+        self._block[0, slot], self._block[1, slot] = s, y
+        self._gammas[slot], self._retain[slot] = gamma, retain
+        self._slots.append(slot)
+        for other in self._slots:
+            self._ss[slot, other] = self._ss[other, slot] = dot(s, self._block[0, other])
+            self._sy[slot, other] = dot(s, self._block[1, other])
+            self._sy[other, slot] = dot(self._block[0, other], y)
+
+    def inverse_product(self, v: Tensor) -> Tensor:
+        """H v for v of shape [n] (two-loop recursion); gamma*v where there are no pairs, with gamma = 1."""
+        result = v.to(torch.float64, copy=True)
+        shares: dict[int, float] = {}
+        for slot in reversed(self._slots):
+            shares[slot] = dot(self._block[0, slot], result) / float(self._sy[slot, slot])
+            result.sub_(self._block[1, slot], alpha=shares[slot])
+        result.mul_(self.gamma)
+        for slot in self._slots:
+            back = dot(self._block[1, slot], result) / float(self._sy[slot, slot])
+            result.add_(self._block[0, slot], alpha=shares[slot] - back)
+        return result.to(v.dtype)
+
+    def product(self, v: Tensor) -> Tensor:
+        """B v for v of shape [n], B = H^-1 (compact representation: Byrd, Nocedal & Schnabel 1994, theorem 2.3)."""
+        sigma = 1 / self.gamma
+        result = v.double() * sigma
+        if not self._slots:
+            return result.to(v.dtype)
+        index = torch.tensor(self._slots)
+        ss, sy = self._ss[index][:, index], self._sy[index][:, index]
+        lower = torch.tril(sy, -1)
+        middle = torch.cat((torch.cat((sigma * ss, lower), 1), torch.cat((lower.T, -torch.diag(sy.diag())), 1)))
+        steps, changes = self._block[0], self._block[1]
+        inner = [sigma * dot(steps[slot], v) for slot in self._slots] + [dot(changes[slot], v) for slot in self._slots]
+        weights = torch.linalg.solve(middle, torch.tensor(inner, dtype=torch.float64)).tolist()
+        for slot, on_s, on_y in zip(self._slots, weights[: len(self)], weights[len(self) :], strict=True):
+            result.sub_(steps[slot], alpha=sigma * on_s).sub_(changes[slot], alpha=on_y)
+        return result.to(v.dtype)

@@ -1,0 +1,50 @@
+"""The curvature-aware restoration as a method of the leaderboard."""
+
+import json
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from ...errors import InputError
+from ..config import RestoreConfig
+from ..data import RestorationData
+from ..loading import load_adapter, load_base, load_tokenizer
+from ..problem import restore_on
+from .base import BuildContext, Built, Stage
+
+__all__ = ["Curvature"]
+
+NEEDS = ("forget", "curvature_forget", "retain_1", "retain_2", "retain_check")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curvature(RestoreConfig):
+    """Influence updates along the inverse curvature of the fine-tuned model's loss. Settings: those of RestoreConfig.
+
+    `seed` and `max_length` are the run's.
+    """
+
+    name: ClassVar[str] = "curvature"
+    stage: ClassVar[Stage] = "post-hoc"
+    summary: ClassVar[str] = "Curvature-aware restoration: raises the forget loss inside a bound on the retain loss."
+    paper: ClassVar[str] = "arXiv 2511.18039"
+    licence: ClassVar[str] = "Apache-2.0"
+    needs: ClassVar[tuple[str, ...]] = NEEDS
+
+    def build(self, context: BuildContext) -> Built:
+        """Restores the adapter in `context.parent`; saves it with `restoration_trace.json`.
+
+        Raises:
+            InputError: there is no parent adapter, or the restoration refuses its input.
+        """
+        if context.parent is None:
+            raise InputError("The method curvature restores a fine-tuned adapter, and none was given. Run lora first.")
+        config = replace(self, seed=context.seed, max_length=context.max_length)
+        data = RestorationData(**{name: context.data[name] for name in NEEDS})
+        tokenizer = load_tokenizer(context.base, context.revision)
+        base = load_base(context.base, context.revision, context.dtype, context.device)
+        model = load_adapter(base, context.parent, trainable=True)
+        result = restore_on(model, tokenizer, data, config, on_progress=context.tick)
+        result.save_pretrained(context.output, context.base)
+        last = json.loads(result.record.to_json())["iterations"][-1]
+        details = {"forget_rows": result.forget_report.to_dict(), "last_iteration": last}
+        return Built(safety_examples=result.safety_examples, details=details)

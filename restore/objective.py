@@ -1,0 +1,160 @@
+"""Losses as functions of the current parameters, with their gradients."""
+
+import inspect
+import math
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import InputError
+from .encoding import IGNORED, Batch, Encoded, batches
+from .parameters import FlatParameters
+
+__all__ = ["NonFiniteError", "Objective", "TokenMeanLoss", "evaluation_mode", "probe_batches"]
+
+FEWEST_BATCHES = 4
+"""Probe batches that a set should give at least: with three sets that makes 10 pairs and two to spare."""
+
+
+class NonFiniteError(InputError):
+    """A loss or gradient that is infinite or not a number."""
+
+
+class Objective(Protocol):
+    """A loss of the parameters as they stand."""
+
+    def loss(self) -> float:
+        """The loss; forward passes only."""
+        ...
+
+    def loss_and_gradient(self) -> tuple[float, Tensor]:
+        """The loss and its gradient [n] in the order of the flat parameters."""
+        ...
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switches dropout off for the block; afterwards every module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class TokenMeanLoss:
+    """Cross-entropy in nats per response token: the sum over all rows divided by the number of tokens of all rows.
+
+    Being a mean over tokens of the whole set, neither it nor its gradient depends on the micro-batch size.
+    Logits are computed from the first response token of a micro-batch on, through the model's own forward.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        parameters: FlatParameters,
+        rows: Sequence[Encoded],
+        micro_batch_size: int,
+        pad_id: int,
+        name: str = "training",
+    ) -> None:
+        """Holds the rows until they are asked for.
+
+        Args:
+            model: a causal LM or PEFT model.
+            parameters: those to differentiate by.
+            rows: encoded rows; prompts carry no loss.
+            micro_batch_size: rows per forward pass.
+            pad_id: any token id; padding is masked out.
+            name: names the set in errors ("forget", "retain check").
+        """
+        if not rows:
+            raise InputError(f"The {name} set is empty. Give it at least one row.")
+        self._model, self._parameters, self._name = model, parameters, name
+        self._rows, self._size, self._pad = rows, micro_batch_size, pad_id
+        self._tokens = sum(row.targets for row in rows)
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._short = "logits_to_keep" in inspect.signature(inner.forward).parameters
+
+    def loss(self) -> float:
+        """The loss, without gradients.
+
+        Raises:
+            NonFiniteError: it is infinite or not a number.
+        """
+        with evaluation_mode(self._model), torch.no_grad():
+            total = math.fsum(float(self._sum(batch)) for batch in self._batches())
+        return self._finite(total / self._tokens, "loss")
+
+    def loss_and_gradient(self) -> tuple[float, Tensor]:
+        """The loss and its gradient [n]; gradients left on the parameters before are dropped.
+
+        Raises:
+            NonFiniteError: the loss or the gradient is infinite or not a number.
+        """
+        parts: list[float] = []
+        self._parameters.zero_grad()
+        with evaluation_mode(self._model), torch.enable_grad():
+            for batch in self._batches():
+                part = self._sum(batch)
+                (part / self._tokens).backward()
+                parts.append(float(part.detach()))
+        gradient = self._parameters.gradient()
+        self._parameters.zero_grad()
+        self._finite(float(gradient.double().norm()), "gradient norm")
+        return self._finite(math.fsum(parts) / self._tokens, "loss"), gradient
+
+    def _batches(self) -> Iterator[Batch]:
+        return batches(self._rows, self._size, self._pad, self._parameters.device)
+
+    def _sum(self, batch: Batch) -> Tensor:
+        """Summed cross-entropy of one micro-batch, a float64 scalar."""
+        labels = batch["labels"]
+        first = int((labels != IGNORED).any(0).nonzero()[0]) - 1  # logits here predict the first response token
+        keep = {"logits_to_keep": labels.shape[1] - first} if self._short else {}
+        output = self._model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, **keep
+        )
+        logits = output.logits[:, -(labels.shape[1] - first) : -1].flatten(0, 1).float()
+        losses = functional.cross_entropy(
+            logits, labels[:, first + 1 :].flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        return losses.double().sum()
+
+    def _finite(self, value: float, what: str) -> float:
+        if math.isfinite(value):
+            return value
+        raise NonFiniteError(
+            f"The {what} on the {self._name} set ({len(self._rows)} rows) is {value}. Look for corrupt weights or "
+            "rows; if the base model is float16, load it as bfloat16 or float32."
+        )
+
+
+def probe_batches(
+    model: Any,
+    parameters: FlatParameters,
+    rows: Sequence[Encoded],
+    *,
+    size: int,
+    micro_batch_size: int,
+    pad_id: int,
+    name: str,
+    seed: str,
+    limit: int,
+) -> list[TokenMeanLoss]:
+    """Cuts rows, shuffled by `seed`, into at most `limit` probe batches, each an objective of its own.
+
+    A batch has `size` rows, or fewer where that would leave fewer than four batches.
+    """
+    order = list(rows)
+    random.Random(seed).shuffle(order)
+    size = min(size, math.ceil(len(order) / FEWEST_BATCHES))
+    parts = [order[begin : begin + size] for begin in range(0, len(order), size)][:limit]
+    return [TokenMeanLoss(model, parameters, part, micro_batch_size, pad_id, name) for part in parts]
