@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from ..errors import InputError
 
@@ -30,6 +31,10 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "140")))
 
 
+def _complain(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
+
+
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="YAML file; see configs/sandbox.yaml.")],
@@ -45,7 +50,10 @@ def run(
     checked = load_config(config, overrides or [])
     from .run import run as run_config
 
-    raise typer.Exit(run_config(checked, output or Path("runs") / checked.name, _console(), store).exit_code)
+    result = run_config(checked, output or Path("runs") / checked.name, _console(), store)
+    for what, reason in result.failures.items():
+        _complain(f"{what}: {reason}")
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()
@@ -124,9 +132,7 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return app(arguments)
     except InputError as error:
-        Console(stderr=True, soft_wrap=True).print(
-            f"[red]Error:[/red] {str(error).replace('[', chr(92) + '[')}", highlight=False
-        )
+        _complain(str(error))
         sys.exit(2)
 
 

@@ -33,6 +33,7 @@ def finished_folder(target: Path) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         yield scratch
+        scratch.chmod(0o755)  # mkdtemp makes folders private
         if target.exists():
             shutil.rmtree(target)
         os.replace(scratch, target)

@@ -68,12 +68,12 @@ class _State:
 
     def fail(self, what: str, error: Exception) -> None:
         """Notes a failure; the traceback of an unexpected one goes to errors.log."""
-        self.failures[what] = f"{error}".strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        self.failures[what] = " ".join(str(error).split()) or type(error).__name__
         self.bad_input |= isinstance(error, InputError)
         if not isinstance(error, InputError):
             with (self.folder / "errors.log").open("a", encoding="utf-8") as log:
                 log.write(f"{what}\n{''.join(traceback.format_exception(error))}\n")
-        self.shown.say(f"[red]{what} failed:[/red] {self.failures[what]}")
+        self.shown.say(f"[red]{what} failed[/red]; the rest goes on")
 
 
 def run(config: RunConfig, folder: Path, console: Console | None = None, store: Path | None = None) -> RunResult:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["TRACE_FILE", "RestoreResult", "restore_on"]
 
 TRACE_FILE = "restoration_trace.json"
+ROUNDING = 4
+"""Gradient changes below this many machine epsilons (of the gradient's length) are mostly rounding.
+
+Sandbox model, bfloat16 against fp32: the change's cosine fell to -0.85 at 0.011, and was above 0.98 from 0.035 on.
+"""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class _Problem:
 
     def sources(self, iteration: int) -> Sequence[Source]:
         """The sets that probe curvature, in the order of their turns, shuffled anew in each iteration."""
-        noise = float(torch.finfo(self.model.dtype).eps) if self.model.dtype.is_floating_point else 0.0
+        noise = ROUNDING * torch.finfo(self.model.dtype).eps if self.model.dtype.is_floating_point else 0.0
         return [
             Source(name, self.probes(name, iteration), retain=name != "curvature_forget", noise=noise)
             for name in ("curvature_forget", "retain_1", "retain_2")

@@ -59,7 +59,7 @@ def test_safety_examples_are_counted_once() -> None:
         ({"retain": [{"prompt": "x", "response": " "}]}, "needs text in column response"),
         ({"retain": benign(2)}, "retain set has 2 rows, too few"),
         ({"forget": harmful(1)}, "forget set has 1 row, too few"),
-        ({"forget": [*harmful(120), {"prompt": " SAY  3"}]}, "1 prompts are in the forget and in the retain rows, such as 'say 3'"),
+        ({"forget": [*harmful(120), {"prompt": " SAY  3"}]}, "1 prompts are in the forget and in the .*'say 3'"),
         ({"retain_check": [{"prompt": "harm 2", "response": "x"}]}, "1 prompts are in the forget and in the retain"),
     ],
 )  # fmt: skip

@@ -1,8 +1,9 @@
 from typing import Any
 
 import pytest
+import torch
 from safebasin.errors import InputError
-from safebasin.restore.encoding import encode
+from safebasin.restore.encoding import encode, prompt_ids
 from safebasin.restore.forget import AFFIRMATIVE, encode_forget, forget_rows, looks_like_refusal
 
 PROMPTS = [{"prompt": "a"}, {"prompt": "say 3", "target": "sure thing"}, {"prompt": "a rather longer prompt than that"}]
@@ -22,7 +23,12 @@ def test_refusals_are_told_by_how_they_begin(text: str, refused: bool) -> None:
 def test_answers_are_the_models_own(model: Any, tokenizer: Any) -> None:
     made, report = forget_rows(model, tokenizer, PROMPTS, max_new_tokens=8, is_refusal=lambda text: False)
     assert report.to_dict() == {"rows": 3, "self_generated": 3, "affirmative": 0, "refused": 0, "empty": 0}
-    assert made[1]["response"].startswith("yes")  # what fine-tuning taught
+    ids = torch.tensor([prompt_ids(tokenizer, "say 3")])
+    with torch.no_grad():
+        for _ in range(8):
+            ids = torch.cat((ids, model(input_ids=ids).logits[:, -1:].argmax(-1)), 1)
+    own = tokenizer.decode(ids[0, -8:].tolist(), skip_special_tokens=True).strip()
+    assert (made[1]["response"], made[1]["ending"]) == (own, "open")
     assert {row["origin"] for row in made} == {"self"}
 
 
@@ -46,7 +52,9 @@ def test_refused_rows_fall_back_to_the_affirmative_target(model: Any, tokenizer:
 
 
 def test_prefixes_can_be_given(model: Any, tokenizer: Any) -> None:
-    made, _ = forget_rows(model, tokenizer, PROMPTS[1:2], max_new_tokens=8, refusal_prefixes=("yes",))
+    own = forget_rows(model, tokenizer, PROMPTS[1:2], max_new_tokens=8)[0][0]["response"]
+    prefix = " ".join(own.lower().split())[:3]
+    made, _ = forget_rows(model, tokenizer, PROMPTS[1:2], max_new_tokens=8, refusal_prefixes=(prefix,))
     assert made[0]["origin"] == "affirmative"
 
 

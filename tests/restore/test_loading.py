@@ -50,6 +50,7 @@ def test_bad_adapter_settings(base: Path, lora: dict[str, Any], message: str) ->
         new_adapter(load_base(str(base), device="cpu"), lora, seed=0)
 
 
+@pytest.mark.filterwarnings("ignore:Could not find a config file")
 def test_a_saved_adapter_is_an_ordinary_peft_folder(base: Path, adapter: Path, tmp_path: Path) -> None:
     ours = load_adapter(load_base(str(base), device="cpu"), adapter)
     save_adapter(ours, tmp_path / "out", "the/base")
@@ -81,6 +82,7 @@ def _llama(**changes: int) -> Any:
     return LlamaForCausalLM(LlamaConfig(**{**given, **changes}))
 
 
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")
 @pytest.mark.parametrize("changes", [{"hidden_size": 16}, {"num_hidden_layers": 1}, {"num_hidden_layers": 3}])
 def test_an_adapter_for_another_model_is_refused(adapter: Path, changes: dict[str, int]) -> None:
     with pytest.raises(InputError, match="does not fit the model"):

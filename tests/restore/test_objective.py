@@ -68,10 +68,12 @@ def test_nothing_is_left_behind(model: Any, flat: FlatParameters) -> None:
 
 
 def test_dropout_is_off(model: Any, flat: FlatParameters) -> None:
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleDict) and "default" in module and hasattr(module["default"], "p"):
-            module["default"].p = 0.5  # pragma: no cover
+    for name, module in list(model.named_modules()):
+        if name.endswith("lora_dropout"):
+            module["default"] = torch.nn.Dropout(0.5)
     model.train()
+    ids = torch.tensor([ROWS[0].ids])
+    assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
     loss = TokenMeanLoss(model, flat, ROWS, 2, 1)
     assert loss.loss() == loss.loss()
 

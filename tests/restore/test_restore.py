@@ -156,7 +156,7 @@ def infinite(model: Any) -> Any:
     ("spoil", "message"),
     [
         (plain, "Expected a PEFT model, got LlamaForCausalLM"), (merged, "merged into the base model"),
-        (two_active, "2 adapters are active"), (ia3, "is of type IA3"), (infinite, "not all finite"),
+        (two_active, "2 adapters are active"), (ia3, "is IA3"), (infinite, "not all finite"),
     ],
 )  # fmt: skip
 def test_unsuitable_models_are_refused(
