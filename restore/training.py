@@ -67,7 +67,7 @@ class _Watch(TrainerCallback):
         loss = float(logs["loss"])
         if not torch.isfinite(torch.tensor([loss, float(logs.get("grad_norm", 0.0))])).all():
             raise InputError(
-                f"The training loss became {loss} (gradient norm {logs.get('grad_norm')}) at step {state.global_step}. "
+                f"Training diverged at step {state.global_step}: loss {loss:g}, gradient norm {logs.get('grad_norm')}. "
                 f"Lower learning_rate (now {args.learning_rate:g}) or look for rows with corrupt text."
             )
         if self.progress:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from ..training import TrainingConfig
+if TYPE_CHECKING:
+    from ..training import TrainingConfig
 
 __all__ = ["BuildContext", "Built", "Method", "Stage", "Tick"]
 
@@ -24,7 +25,7 @@ class BuildContext:
     revision: str | None
     output: Path
     """An existing empty folder; the method saves a standard PEFT adapter there."""
-    finetune: TrainingConfig
+    finetune: "TrainingConfig"
     lora: Mapping[str, Any]
     """rank, alpha, dropout and target_modules of the adapter."""
     data: Mapping[str, Rows]

@@ -6,9 +6,6 @@ from typing import ClassVar
 
 from ...errors import InputError
 from ..config import RestoreConfig
-from ..data import RestorationData
-from ..loading import load_adapter, load_base, load_tokenizer
-from ..problem import restore_on
 from .base import BuildContext, Built, Stage
 
 __all__ = ["Curvature"]
@@ -38,6 +35,10 @@ class Curvature(RestoreConfig):
         """
         if context.parent is None:
             raise InputError("The method curvature restores a fine-tuned adapter, and none was given. Run lora first.")
+        from ..data import RestorationData
+        from ..loading import load_adapter, load_base, load_tokenizer
+        from ..problem import restore_on
+
         config = replace(self, seed=context.seed, max_length=context.max_length)
         data = RestorationData(**{name: context.data[name] for name in NEEDS})
         tokenizer = load_tokenizer(context.base, context.revision)

@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..encoding import encode_all
-from ..loading import load_base, load_tokenizer, new_adapter, save_adapter
-from ..training import train
 from .base import BuildContext, Built, Stage
 
 __all__ = ["Lora"]
@@ -28,6 +25,10 @@ class Lora:
         Raises:
             InputError: the model, the rows or the adapter's settings are unusable, or training diverges.
         """
+        from ..encoding import encode_all
+        from ..loading import load_base, load_tokenizer, new_adapter, save_adapter
+        from ..training import train
+
         tokenizer = load_tokenizer(context.base, context.revision)
         rows = encode_all(tokenizer, context.data["task_train"], "task_train", context.max_length)
         base = load_base(context.base, context.revision, context.dtype, context.device)

@@ -25,7 +25,8 @@ def work_done(folder: Path) -> int:
         return 0
     try:
         with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as db:
-            return int(db.execute("SELECT (SELECT COUNT(*) FROM responses) + (SELECT COUNT(*) FROM verdicts)").fetchone()[0])
+            counted = db.execute("SELECT (SELECT COUNT(*) FROM responses) + (SELECT COUNT(*) FROM verdicts)")
+            return int(counted.fetchone()[0])
     except sqlite3.OperationalError:  # its tables are just being made
         return 0
 
