@@ -73,6 +73,7 @@ def build(
             lora=config.finetune.lora(),
             data=data,
             parent=parent.folder if parent else None,
+            unaligned=model.unaligned.location if model.unaligned else None,
             seed=step.seed,
             tick=tick,
             dtype=config.dtype,
@@ -117,6 +118,7 @@ def _spec(
     """Everything that decides what the adapter becomes."""
     return {
         "base": model.digest,
+        "unaligned": model.unaligned.digest if model.unaligned else None,
         "parent": parent.digest if parent else None,
         "method": step.method,
         "settings": step.settings,

@@ -23,10 +23,12 @@ class ModelSource:
     revision: str | None
     digest: str
     """Digest of weights, config, tokenizer and chat template."""
+    unaligned: "ModelSource | None" = None
+    """The same model before its alignment."""
 
 
-def resolve(name: str, revision: str | None = None) -> ModelSource:
-    """Finds the model, fetching it from the hub where it is not at hand.
+def resolve(name: str, revision: str | None = None, unaligned: str | None = None) -> ModelSource:
+    """Finds the model (and, if named, the unaligned one), fetching it from the hub where it is not at hand.
 
     Raises:
         InputError: it cannot be found, or has no safetensors weights.
@@ -37,7 +39,8 @@ def resolve(name: str, revision: str | None = None) -> ModelSource:
             f"The model '{name}' ({folder}) lacks config.json or *.safetensors weights. "
             "Give a transformers model folder."
         )
-    return ModelSource(name, str(folder), revision, folder_digest(folder, _FILES))
+    before = resolve(unaligned) if unaligned else None
+    return ModelSource(name, str(folder), revision, folder_digest(folder, _FILES), before)
 
 
 def _folder(name: str, revision: str | None) -> Path:

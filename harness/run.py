@@ -131,7 +131,7 @@ def _prepare(state: _State) -> None:
         build_world(lambda name, done, total: state.shown.update(f"sandbox: train {name}", done, total))
     make_folder(state.folder / "models")
     for spec in state.config.models:
-        state.models[spec.id] = source = resolve(spec.id, spec.revision)
+        state.models[spec.id] = source = resolve(spec.id, spec.revision, spec.unaligned)
         link = state.folder / "models" / slug(spec.id)
         link.unlink(missing_ok=True)
         link.symlink_to(Path(source.location).resolve())

@@ -32,6 +32,8 @@ class BuildContext:
     """Split name -> rows: those that the method's `needs` names."""
     parent: Path | None = None
     """The fine-tuned adapter that a post-hoc method starts from."""
+    unaligned: str | None = None
+    """Folder of the same model before its alignment, where the config names one."""
     seed: int = 0
     tick: Tick = lambda what, done, total: None
     dtype: str = "auto"
