@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 __all__ = ["Bars", "bars"]
 
@@ -38,6 +39,8 @@ class Bars:
 @contextmanager
 def bars(console: Console) -> Iterator[Bars]:
     """Shows progress bars on `console` for the length of the block."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    name = TextColumn("{task.description}", table_column=Column(overflow="ellipsis", no_wrap=True, max_width=46))
+    numbers = MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=9))
+    columns = (name, BarColumn(bar_width=16), numbers, TimeElapsedColumn(table_column=Column(min_width=7)))
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield Bars(progress, console)

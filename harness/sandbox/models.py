@@ -45,7 +45,7 @@ def new_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 128, layers: int = 4) -> LlamaForCausalLM:
-    """A randomly initialised Llama (0.8 M parameters at the defaults) for the given tokenizer."""
+    """A randomly initialised Llama (0.6 M parameters at the defaults) for the given tokenizer."""
     set_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(
