@@ -1,5 +1,6 @@
 """Folders that are either finished or not there."""
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError
 
-__all__ = ["finished_folder", "make_folder"]
+__all__ = ["finished_folder", "locked", "make_folder"]
 
 
 def make_folder(folder: Path) -> Path:
@@ -24,6 +25,23 @@ def make_folder(folder: Path) -> Path:
     except OSError as error:
         raise InputError(f"Cannot write to the folder {folder}: {error.strerror}. Choose another --output.") from error
     return folder
+
+
+@contextmanager
+def locked(folder: Path, wait: bool) -> Iterator[None]:
+    """Keeps other processes out of a folder for the length of the block; it is free again when the process ends.
+
+    Raises:
+        InputError: another process holds the lock and `wait` is False.
+    """
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise InputError(
+                f"Another process is running in {folder}. Wait for it, or choose another --output."
+            ) from error
+        yield
 
 
 @contextmanager

@@ -3,11 +3,9 @@
 Whatever is finished is found again by the digest of what made it, so a run that was stopped goes on where it was.
 """
 
-import fcntl
 import os
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from ..tasks.sandbox.location import is_sandbox
 from .checkpoints import Checkpoint, build
 from .config_model import RunConfig
 from .evaluate import cell_key, cell_parts, evaluate, load_target, task_infos
-from .files import make_folder
+from .files import locked, make_folder
 from .judge import judge_cells, judges_of
 from .manifest import write_manifest
 from .models import ModelSource, resolve
@@ -92,7 +90,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
     plan = make_plan(config)
     make_folder(folder)
     quiet()
-    with _locked(folder):
+    with locked(folder, wait=False):
         replace_text(folder / PLAN, plan.to_json())
         opened = open_store(folder, store)
         try:
@@ -107,18 +105,6 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
             opened.close()
     report(folder, console, store)
     return RunResult(folder, state.failures, state.bad_input)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"Another process is running in {folder}. Wait for it, or choose another --output."
-            ) from error
-        yield
 
 
 def _prepare(state: _State) -> None:

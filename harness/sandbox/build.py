@@ -10,7 +10,7 @@ from ...restore.encoding import encode_all
 from ...restore.training import TrainingConfig, train
 from ...tasks.sandbox.location import world_folder
 from ...tasks.sandbox.world import rows
-from ..files import finished_folder, make_folder
+from ..files import finished_folder, locked, make_folder
 from .guard import guard_rows
 from .models import CHAT_TEMPLATE, GUARD_TEMPLATE, new_model, new_tokenizer
 
@@ -32,13 +32,14 @@ def build_world(tick: Tick | None = None) -> Path:
     """Builds what is missing of the world into the cache (under two minutes on two cores) and returns its folder.
 
     Each model is trained into a temporary folder that is renamed when finished, so an interrupted build leaves
-    nothing half-made. `tick` is called with (model, steps done, steps in all).
+    nothing half-made, and a second process waits for the first. `tick` is called with (model, steps done, steps in all).
     """
     folder = make_folder(world_folder())
-    for name, make in (("unaligned", _unaligned), ("base", _base), ("guard", _guard)):
-        if not (folder / name / "config.json").exists():
-            with finished_folder(folder / name) as target:
-                make(folder, target, name, tick)
+    with locked(folder, wait=True):
+        for name, make in (("unaligned", _unaligned), ("base", _base), ("guard", _guard)):
+            if not (folder / name / "config.json").exists():
+                with finished_folder(folder / name) as target:
+                    make(folder, target, name, tick)
     return folder
 
 
