@@ -32,7 +32,7 @@ def build_world(tick: Tick | None = None) -> Path:
     """Builds what is missing of the world into the cache (under two minutes on two cores) and returns its folder.
 
     Each model is trained into a temporary folder that is renamed when finished, so an interrupted build leaves
-    nothing half-made, and a second process waits for the first. `tick` is called with (model, steps done, steps in all).
+    nothing half-made, and a second process waits for the first. `tick` is called with (model, steps done, steps).
     """
     folder = make_folder(world_folder())
     with locked(folder, wait=True):
