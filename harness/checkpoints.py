@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..restore.methods.base import BuildContext, Method, Tick
 from .config_model import RunConfig
 from .data import rows_for
-from .digests import adapter_digest, code_digest, digest_of
+from .digests import checkpoint_digest, code_digest, digest_of
 from .files import finished_folder
 from .models import ModelSource
 from .peak import measured
@@ -61,7 +61,7 @@ def build(
     data = {name: rows_for(name, config) for name in method.needs}
     spec = _spec(step, config, model, data, parent)
     found = load_checkpoint(folder)
-    if found and _key_of(folder) == digest_of(spec) and adapter_digest(folder) == found.digest:
+    if found and _key_of(folder) == digest_of(spec) and checkpoint_digest(folder) == found.digest:
         return found
     on_start()
     with finished_folder(folder) as scratch:
@@ -83,7 +83,7 @@ def build(
             built = method.build(context)
         about = {
             "key": digest_of(spec),
-            "digest": adapter_digest(scratch),
+            "digest": checkpoint_digest(scratch),
             "method": step.method,
             "minutes": cost.minutes,
             "peak_gb": cost.peak_gb,

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..restore.checkpoint import full_digest, kind_of
 
-__all__ = ["adapter_digest", "code_digest", "digest_of", "file_digest", "folder_digest"]
+__all__ = ["checkpoint_digest", "code_digest", "digest_of", "file_digest", "folder_digest"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -37,14 +38,14 @@ def folder_digest(folder: Path, patterns: Iterable[str]) -> str:
     return digest_of([[path.name, file_digest(path)] for path in files])
 
 
-def adapter_digest(folder: Path | None) -> str:
-    """Digest of a PEFT adapter: its weights, and its settings without the name of the base. Empty for no adapter.
+def checkpoint_digest(folder: Path) -> str:
+    """Digest of a checkpoint: weights, and settings without the name of the base; of an adapter or a whole model.
 
     Raises:
-        InputError: the folder holds no adapter.
+        InputError: the folder holds neither.
     """
-    if folder is None:
-        return ""
+    if kind_of(folder) == "full":
+        return full_digest(folder)
     weights, config = folder / "adapter_model.safetensors", folder / "adapter_config.json"
     if not weights.exists() or not config.exists():
         raise InputError(

@@ -1,6 +1,7 @@
 """The generate stage: one checkpoint answers the requests of its tasks; nothing is judged yet."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def load_target(model: ModelSource, config: RunConfig) -> tuple[Any, Any]:
 
 def evaluate(
     target: tuple[Any, Any],
-    adapter: Path | None,
+    checkpoint: Path | None,
     identity: Mapping[str, Any],
     tasks: Sequence[TaskInfo],
     model: ModelSource,
@@ -65,7 +66,7 @@ def evaluate(
 
     Args:
         target: base model and tokenizer; the adapter is put on it and taken off again.
-        adapter: the checkpoint, or None for the base itself.
+        checkpoint: an adapter or a whole model, or None for the base itself.
         identity: digests of weights and adapter, for the keys of the answers.
         tasks: what to run.
         model: where the base comes from.
@@ -76,17 +77,29 @@ def evaluate(
     Returns:
         Task name -> (headline metric or None where it will be judged, samples to judge, number of documents).
     """
-    from ..restore.loading import load_adapter
     from .engines.hf import HFEngine
 
-    base, tokenizer = target
-    adapted = load_adapter(base, adapter) if adapter else None
-    try:
-        engine = HFEngine(adapted or base, tokenizer, dict(identity), store, config.batch_size, on_done)
+    with _checkpoint_on(target[0], checkpoint, config) as loaded:
+        engine = HFEngine(loaded, target[1], dict(identity), store, config.batch_size, on_done)
         results = _lm_eval(engine, tasks, model, config)
         return {task.name: _outcome(task, results) for task in tasks}
-    finally:
-        if adapted is not None:
+
+
+@contextmanager
+def _checkpoint_on(base: Any, folder: Path | None, config: RunConfig) -> Iterator[Any]:
+    """The model that a checkpoint stands for: the base with its adapter, which is taken off again, or a whole model."""
+    from ..restore.checkpoint import kind_of
+    from ..restore.loading import load_adapter, load_base
+
+    if folder is None:
+        yield base
+    elif kind_of(folder) == "full":
+        yield load_base(str(folder), None, config.dtype, config.device)
+    else:
+        adapted = load_adapter(base, folder)
+        try:
+            yield adapted
+        finally:
             adapted.unload()
 
 

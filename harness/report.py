@@ -30,9 +30,12 @@ JUDGED = ("hrr", "prefill", "over_refusal")
 def report(folder: Path, console: Console, store_path: Path | None = None) -> "pd.DataFrame":
     """Rewrites leaderboard.csv and leaderboard.md of a run folder and prints the table.
 
+    A run with several seeds gets leaderboard-seeds.csv and .md as well: the means over seeds.
+
     Raises:
         InputError: the folder holds no run, or nothing of it is finished.
     """
+    from ..results.aggregate import aggregate, write_aggregate
     from ..results.export import write_csv, write_markdown
     from ..results.leaderboard import leaderboard
     from ..results.terminal import render
@@ -40,9 +43,12 @@ def report(folder: Path, console: Console, store_path: Path | None = None) -> "p
     plan = load_plan(folder)
     store = open_store(folder, store_path)
     try:
-        frame = leaderboard(results_of(plan, folder, store))
+        results = results_of(plan, folder, store)
     finally:
         store.close()
+    frame = leaderboard(results)
+    if len(plan.config.seeds) > 1:
+        write_aggregate(aggregate(results), folder / "leaderboard-seeds.csv")
     write_csv(frame, folder / "leaderboard.csv")
     write_markdown(frame, folder / "leaderboard.md")
     render(frame, console)

@@ -10,7 +10,7 @@ from .lbfgs import CurvatureHistory, dot
 from .objective import NonFiniteError, Objective
 from .parameters import FlatParameters
 
-__all__ = ["Backtrack", "InfluenceStep", "backtrack", "influence_step"]
+__all__ = ["Backtrack", "InfluenceStep", "backtrack", "influence_step", "loss_or_infinity"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def backtrack(
         for tried in range(halvings + 1):
             factor = 0.5**tried
             parameters.set(origin * (1 - shrink) + step * factor)
-            loss = _loss_or_infinity(retain_check)
+            loss = loss_or_infinity(retain_check)
             if loss <= limit:
                 accepted = True
                 return Backtrack(True, factor, tried, loss)
@@ -110,8 +110,9 @@ def backtrack(
             parameters.restore(snapshot)
 
 
-def _loss_or_infinity(objective: Objective) -> float:
+def loss_or_infinity(objective: Objective) -> float:
+    """The loss of a trial point; infinity where the step was so long that it is not finite."""
     try:
         return objective.loss()
-    except NonFiniteError:  # a trial step too long, to be halved
+    except NonFiniteError:
         return float("inf")

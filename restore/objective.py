@@ -79,7 +79,7 @@ class TokenMeanLoss:
             raise InputError(f"The {name} set is empty. Give it at least one row.")
         self._model, self._parameters, self._name = model, parameters, name
         self._rows, self._size, self._pad = rows, micro_batch_size, pad_id
-        self._tokens = sum(row.targets for row in rows)
+        self._count = sum(row.targets for row in rows)
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._short = "logits_to_keep" in inspect.signature(inner.forward).parameters
 
@@ -91,7 +91,7 @@ class TokenMeanLoss:
         """
         with evaluation_mode(self._model), torch.no_grad():
             total = math.fsum(float(self._sum(batch)) for batch in self._batches())
-        return self._finite(total / self._tokens, "loss")
+        return self._finite(total / self._count, "loss")
 
     def loss_and_gradient(self) -> tuple[float, Tensor]:
         """The loss and its gradient [n]; gradients left on the parameters before are dropped.
@@ -104,18 +104,22 @@ class TokenMeanLoss:
         with evaluation_mode(self._model), torch.enable_grad():
             for batch in self._batches():
                 part = self._sum(batch)
-                (part / self._tokens).backward()
+                (part / self._count).backward()
                 parts.append(float(part.detach()))
         gradient = self._parameters.gradient()
         self._parameters.zero_grad()
         self._finite(float(gradient.double().norm()), "gradient norm")
-        return self._finite(math.fsum(parts) / self._tokens, "loss"), gradient
+        return self._finite(math.fsum(parts) / self._count, "loss"), gradient
 
     def _batches(self) -> Iterator[Batch]:
         return batches(self._rows, self._size, self._pad, self._parameters.device)
 
     def _sum(self, batch: Batch) -> Tensor:
         """Summed cross-entropy of one micro-batch, a float64 scalar."""
+        return self._row_sums(batch).sum()
+
+    def _row_sums(self, batch: Batch) -> Tensor:
+        """Cross-entropy of each row of one micro-batch, summed over its response tokens: [rows] float64."""
         labels = batch["labels"]
         first = int((labels != IGNORED).any(0).nonzero()[0]) - 1  # logits here predict the first response token
         keep = {"logits_to_keep": labels.shape[1] - first} if self._short else {}
@@ -126,7 +130,7 @@ class TokenMeanLoss:
         losses = functional.cross_entropy(
             logits, labels[:, first + 1 :].flatten(), ignore_index=IGNORED, reduction="none"
         )
-        return losses.double().sum()
+        return losses.double().view(len(labels), -1).sum(1)
 
     def _finite(self, value: float, what: str) -> float:
         if math.isfinite(value):

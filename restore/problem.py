@@ -1,9 +1,9 @@
 """A restoration as a problem in the parameters of one model: rows become losses, and the losses are solved for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -11,21 +11,20 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import InputError
 from .config import RestoreConfig
 from .curvature import Source
-from .data import RestorationData
+from .data import RestorationData, Rows
 from .encoding import Encoded, encode_all, pad_id_of
 from .forget import ForgetReport, encode_forget, forget_rows
 from .loading import save_adapter
 from .objective import TokenMeanLoss, probe_batches
 from .parameters import FlatParameters
 from .prepare import copy_with_shared_base, trainable_adapter
-from .restoration import Tick, Trace, restore_parameters
+from .restoration import TRACE_FILE, Tick, Trace, restore_parameters
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TRACE_FILE", "RestoreResult", "restore_on"]
+__all__ = ["TRACE_FILE", "Losses", "RestoreResult", "answer_forget", "restore_on"]
 
-TRACE_FILE = "restoration_trace.json"
 ROUNDING = 4
 """Gradient changes below this many machine epsilons (of the gradient's length) are mostly rounding.
 
@@ -54,7 +53,7 @@ class RestoreResult:
     def save_pretrained(self, folder: str | Path, base: str | None = None) -> None:
         """Saves a standard PEFT adapter folder, with the trace in `restoration_trace.json`."""
         save_adapter(self.model, folder, base)
-        (Path(folder) / TRACE_FILE).write_text(self.record.to_json() + "\n", encoding="utf-8")
+        self.record.save(folder)
 
 
 def restore_on(
@@ -75,55 +74,83 @@ def restore_on(
     tick = on_progress or (lambda what, done, total: None)
     with trainable_adapter(model) as parameters:
         both = (*data.forget, *data.curvature_forget)
-        tick("answering the forget prompts", 0, 1)
-        answered, report = forget_rows(
-            model, tokenizer, both, config.forget_target, config.max_new_tokens, config.micro_batch_size
-        )
-        tick("answering the forget prompts", 1, 1)
-        rows = encode_forget(tokenizer, answered, config.max_length + config.max_new_tokens)
+        rows, report = answer_forget(model, tokenizer, both, config, tick)
         retained["forget"], retained["curvature_forget"] = rows[: len(data.forget)], rows[len(data.forget) :]
-        trace = _Problem(model, parameters, retained, pad_id_of(tokenizer), config).solve(tick)
+        losses = Losses(model, parameters, retained, pad_id_of(tokenizer), config.micro_batch_size, config.seed)
+        trace = _solve(losses, config, tick)
     return RestoreResult(model, trace, report, data.safety_examples)
 
 
+class AnswerSettings(Protocol):
+    """What `answer_forget` reads of a method's settings."""
+
+    @property
+    def forget_target(self) -> Literal["self", "affirmative"]: ...
+    @property
+    def max_new_tokens(self) -> int: ...
+    @property
+    def micro_batch_size(self) -> int: ...
+    @property
+    def max_length(self) -> int: ...
+
+
+def answer_forget(
+    model: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows, settings: AnswerSettings, tick: Tick
+) -> tuple[list[Encoded], ForgetReport]:
+    """The forget rows with the answers whose loss is raised, encoded, and where the answers came from."""
+    tick("answering the forget prompts", 0, 1)
+    answered, report = forget_rows(
+        model, tokenizer, rows, settings.forget_target, settings.max_new_tokens, settings.micro_batch_size
+    )
+    tick("answering the forget prompts", 1, 1)
+    return encode_forget(tokenizer, answered, settings.max_length + settings.max_new_tokens), report
+
+
 @dataclass(frozen=True)
-class _Problem:
-    """The losses of a restoration, over encoded rows."""
+class Losses:
+    """The losses of one model over encoded rows, as functions of its parameters."""
 
     model: Any
     parameters: FlatParameters
-    rows: dict[str, list[Encoded]]
+    rows: Mapping[str, Sequence[Encoded]]
+    """Name of the set -> its rows."""
     pad: int
-    config: RestoreConfig
+    micro_batch_size: int
+    seed: int
 
-    def solve(self, tick: Tick) -> Trace:
-        """Runs the restoration; the parameters are as they were where the input turns out to be bad."""
-        snapshot = self.parameters.snapshot()
-        try:
-            return restore_parameters(
-                self.parameters, self.loss("forget"), self.sources, self.loss("retain_check"), self.config, tick
-            )
-        except InputError:
-            self.parameters.restore(snapshot)
-            raise
-
-    def loss(self, name: str) -> TokenMeanLoss:
+    def on(self, name: str) -> TokenMeanLoss:
         """The loss on a whole set."""
-        size = self.config.micro_batch_size
-        return TokenMeanLoss(self.model, self.parameters, self.rows[name], size, self.pad, name)
+        return TokenMeanLoss(self.model, self.parameters, self.rows[name], self.micro_batch_size, self.pad, name)
 
-    def sources(self, iteration: int) -> Sequence[Source]:
-        """The sets that probe curvature, in the order of their turns, shuffled anew in each iteration."""
-        noise = ROUNDING * torch.finfo(self.model.dtype).eps if self.model.dtype.is_floating_point else 0.0
+    def batches(self, name: str, iteration: int, size: int, limit: int) -> list[TokenMeanLoss]:
+        """At most `limit` batches of a set, shuffled anew in each iteration."""
+        return probe_batches(
+            self.model, self.parameters, self.rows[name], size=size, name=name, pad_id=self.pad,
+            micro_batch_size=self.micro_batch_size, limit=limit, seed=f"{self.seed + iteration} {name}",
+        )  # fmt: skip
+
+
+def _solve(losses: Losses, config: RestoreConfig, tick: Tick) -> Trace:
+    """Runs the restoration; the parameters are as they were where the input turns out to be bad."""
+    noise = ROUNDING * torch.finfo(losses.model.dtype).eps if losses.model.dtype.is_floating_point else 0.0
+
+    def sources(iteration: int) -> Sequence[Source]:
+        """The sets that probe curvature, in the order of their turns."""
         return [
-            Source(name, self.probes(name, iteration), retain=name != "curvature_forget", noise=noise)
+            Source(
+                name,
+                losses.batches(name, iteration, config.batch_size, config.max_attempts),
+                retain=name != "curvature_forget",
+                noise=noise,
+            )
             for name in ("curvature_forget", "retain_1", "retain_2")
         ]
 
-    def probes(self, name: str, iteration: int) -> list[TokenMeanLoss]:
-        """Probe batches of a set."""
-        return probe_batches(
-            self.model, self.parameters, self.rows[name], size=self.config.batch_size, name=name, pad_id=self.pad,
-            micro_batch_size=self.config.micro_batch_size, limit=self.config.max_attempts,
-            seed=f"{self.config.seed + iteration} {name}",
-        )  # fmt: skip
+    snapshot = losses.parameters.snapshot()
+    try:
+        return restore_parameters(
+            losses.parameters, losses.on("forget"), sources, losses.on("retain_check"), config, tick
+        )
+    except InputError:
+        losses.parameters.restore(snapshot)
+        raise

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import RestoreConfig
@@ -16,8 +17,9 @@ from .parameters import FlatParameters
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Tick", "Trace", "restore_parameters"]
+__all__ = ["TRACE_FILE", "Tick", "Trace", "restore_parameters"]
 
+TRACE_FILE = "restoration_trace.json"
 Tick = Callable[[str, int, int], None]
 """Progress: (what is being done, steps done, steps in all)."""
 
@@ -26,7 +28,8 @@ Tick = Callable[[str, int, int], None]
 class Trace:
     """What happened in each iteration, and at each probe step."""
 
-    config: RestoreConfig
+    config: Any
+    """The settings, a dataclass."""
     retain_reference: float
     """Loss on the retain check set before the first update, in nats per token."""
     iterations: list[dict[str, Any]] = field(default_factory=list)
@@ -47,6 +50,10 @@ class Trace:
     def to_json(self) -> str:
         """All of it as JSON."""
         return json.dumps(asdict(self), indent=2)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes it to `restoration_trace.json` in an adapter's folder."""
+        (Path(folder) / TRACE_FILE).write_text(self.to_json() + "\n", encoding="utf-8")
 
 
 def restore_parameters(

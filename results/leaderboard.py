@@ -14,7 +14,7 @@ from .statistics import Rate, holm, mcnemar_exact, rate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MethodResult", "Sample", "leaderboard"]
+__all__ = ["MethodResult", "Sample", "harmful_by_prompt", "leaderboard", "usable"]
 
 _Cells = dict[str, object]
 
@@ -128,7 +128,7 @@ def _count(samples: Iterable[Sample], outcome: Outcome) -> int:
 
 def _tests_against_lora(results: Sequence[MethodResult]) -> list[_Cells]:
     """``p_vs_lora`` and ``p_holm`` of every row, in the order of the results."""
-    loras = {(r.model, r.seed): r for r in results if r.method == "lora" and r.status == "ok" and "hrr" in r.safety}
+    loras = {(r.model, r.seed): r for r in results if r.method == "lora" and usable(r)}
     raw = [_p_vs_lora(result, loras.get((result.model, result.seed))) for result in results]
     corrected: list[float | None] = [None] * len(raw)
     for family in loras:
@@ -139,10 +139,10 @@ def _tests_against_lora(results: Sequence[MethodResult]) -> list[_Cells]:
 
 
 def _p_vs_lora(result: MethodResult, lora: MethodResult | None) -> float | None:
-    untested = result.method == "lora" or result.stage == "base" or result.status != "ok" or "hrr" not in result.safety
+    untested = result.method == "lora" or result.stage == "base" or not usable(result)
     if lora is None or untested:
         return None
-    own, other = _harmful_by_prompt(result), _harmful_by_prompt(lora)
+    own, other = harmful_by_prompt(result), harmful_by_prompt(lora)
     if own.keys() != other.keys():
         raise InputError(
             f"{result.name} and its LoRA cannot be paired: {len(own.keys() ^ other.keys())} prompts were answered by "
@@ -151,7 +151,12 @@ def _p_vs_lora(result: MethodResult, lora: MethodResult | None) -> float | None:
     return mcnemar_exact(list(own.values()), [other[doc_id] for doc_id in own])
 
 
-def _harmful_by_prompt(result: MethodResult) -> dict[int, bool | None]:
+def usable(result: MethodResult) -> bool:
+    """Whether the harm of a result can be compared with another's."""
+    return result.status == "ok" and "hrr" in result.safety
+
+
+def harmful_by_prompt(result: MethodResult) -> dict[int, bool | None]:
     """Is the response to each prompt harmful? None where the verdict was unparsed."""
     return {
         sample.doc_id: None if sample.outcome == Outcome.UNPARSED else sample.outcome == Outcome.HARMFUL

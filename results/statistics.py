@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..errors import InputError
 
-__all__ = ["Difference", "Rate", "holm", "mcnemar_exact", "paired_difference", "rate"]
+__all__ = ["Difference", "Rate", "holm", "mcnemar_exact", "paired_difference", "rate", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def rate(harmful: int, n: int, unparsed: int = 0, confidence: float = 0.95) -> R
         raise ValueError(f"impossible counts: {harmful} harmful and {unparsed} unparsed of {n} responses")
     if n == 0:
         raise InputError("a rate over 0 responses is undefined; check that the task has prompts and was not filtered")
-    low, _ = _wilson(harmful, n, confidence)
-    _, high = _wilson(harmful + unparsed, n, confidence)
+    low, _ = wilson(harmful, n, confidence)
+    _, high = wilson(harmful + unparsed, n, confidence)
     return Rate(100 * harmful / n, 100 * low, 100 * high, harmful, n, unparsed)
 
 
@@ -188,8 +188,8 @@ def _pairs(a: Sequence[bool | None], b: Sequence[bool | None], unparsed_a: bool,
     return _Pairs(*(full.count(cell) for cell in cells))
 
 
-def _wilson(k: int, n: int, confidence: float) -> tuple[float, float]:
-    """The Wilson score interval of k / n, as shares in [0, 1]."""
+def wilson(k: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The Wilson score interval of k / n, as shares in [0, 1]; k may be a mean of counts."""
     from statsmodels.stats.proportion import proportion_confint
 
     if not 0 < confidence < 1:
@@ -203,8 +203,8 @@ def _newcombe(table: _Pairs, confidence: float) -> tuple[float, float]:
     """Newcombe's method 10 on a paired table, as shares in [-1, 1]."""
     n = sum(table)
     k_a, k_b = table.both + table.only_a, table.both + table.only_b
-    low_a, high_a = _wilson(k_a, n, confidence)
-    low_b, high_b = _wilson(k_b, n, confidence)
+    low_a, high_a = wilson(k_a, n, confidence)
+    low_b, high_b = wilson(k_b, n, confidence)
     difference, phi = (k_a - k_b) / n, _phi(table)
 
     def reach(one: float, other: float) -> float:

@@ -1,0 +1,45 @@
+"""The methods that go through the common checks, each with settings small enough for the tiny models."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+_FEW = {"iterations": 1, "max_new_tokens": 4, "epsilon": 1.0}
+_UNLEARNING = {**_FEW, "steps": 2, "step_length": 0.3}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One method with some settings."""
+
+    method: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    bad: dict[str, Any] = field(default_factory=dict)
+    """One setting that must be refused."""
+    variant: str = ""
+    keeps_parent: bool = False
+    """Whether the result is the parent itself."""
+    whole_model: bool = False
+    """Whether a whole model is saved and not an adapter."""
+
+    def __str__(self) -> str:
+        return f"{self.method}-{self.variant}" if self.variant else self.method
+
+
+CASES = [
+    Case("lora", bad={"rank": 4}),
+    Case("full", {"learning_rate": 1e-3}, bad={"learning_rate": 0.0}, whole_model=True),
+    Case("vaccine", {"rho": 0.5}, bad={"rho": -1.0}),
+    Case("vaccine", {"mode": "align_then_finetune", "alignment_epochs": 1.0}, bad={"mode": "align"}, variant="align"),
+    Case("safe_lora", bad={"threshold": 2.0}),
+    Case("safe_lora", {"pseudo_unaligned": True, "pseudo_steps": 1}, bad={"pseudo_steps": 0}, variant="pseudo"),
+    Case("salora", {"safety_rank": 4, "task_rank": 4, "task_samples": 4}, bad={"safety_rank": 0}),
+    Case("curvature", {**_FEW, "pairs": 3, "max_attempts": 4, "min_pairs": 1}, bad={"epsilon": -0.1}),
+    Case("gradient_ascent", _UNLEARNING, bad={"step_length": 0.0}),
+    Case("grad_diff", _UNLEARNING, bad={"forget_weight": 0.0}),
+    Case("npo", _UNLEARNING, bad={"beta": 0.0}),
+    Case("shrink", {"epsilon": 0.01}, bad={"match_norm": 0.0}),
+    Case("interpolate", {"epsilon": 0.01}, bad={"tolerance": 0.0}),
+    Case("random_direction", {"epsilon": 0.01}, bad={"first_length": 0.0}),
+    Case("no_op", bad={"epsilon": 0.1}, keeps_parent=True),
+]
+"""A new method costs one entry here."""
