@@ -35,7 +35,7 @@ def load(group: str, name: str) -> Any:
         raise InputError(f"Unknown {group.rstrip('s')} '{name}'. {suggest(name, known)}")
     try:
         return known[name].load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:  # no such module; no such name in it
         raise InputError(
             f"The {group.rstrip('s')} '{name}' ({known[name].value}) cannot be imported: {error}."
         ) from error

@@ -1,5 +1,6 @@
 """The build stage: every method's adapter, made once and kept with what it was made from."""
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -7,11 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .. import registry
 from ..errors import InputError
 from ..restore.methods.base import BuildContext, Method, Tick
 from .config_model import RunConfig
 from .data import rows_for
-from .digests import checkpoint_digest, code_digest, digest_of
+from .digests import checkpoint_digest, code_digest, digest_of, file_digest
 from .files import finished_folder
 from .models import ModelSource
 from .peak import measured
@@ -127,7 +129,7 @@ def _spec(
         "seed": step.seed,
         "dtype": config.dtype,
         "data": {name: digest_of(rows) for name, rows in data.items()},
-        "code": _restore_code(),
+        "code": [_restore_code(), file_digest(Path(inspect.getfile(registry.load("methods", step.method))))],
     }
 
 

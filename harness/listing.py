@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -21,16 +22,25 @@ def _table(columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
     return table
 
 
+def _plugins(group: str, cells: Callable[[Any], tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """A row for each plug-in; one that cannot be imported says so in its row and hides no other."""
+    rows = []
+    for name in registry.available(group):
+        try:
+            rows.append((name, *cells(registry.load(group, name))))
+        except InputError as error:
+            rows.append((name, "-", str(error)))
+    return rows
+
+
 def _methods() -> Table:
-    found = {name: registry.load("methods", name) for name in registry.available("methods")}
-    rows = [(name, m.stage, m.summary, ", ".join(m.needs), m.paper, m.licence) for name, m in found.items()]
+    rows = _plugins("methods", lambda m: (m.stage, m.summary, ", ".join(m.needs), m.paper, m.licence))
     base = ("base", "base", "The aligned model itself, without an adapter.", "", "", "")
     return _table(("method", "stage", "what it does", "data", "paper", "licence"), [base, *rows])
 
 
 def _judges() -> Table:
-    found = {name: registry.load("judges", name) for name in registry.available("judges")}
-    rows = [(name, ", ".join(sorted(j.decides)), j.summary, j.licence) for name, j in found.items()]
+    rows = _plugins("judges", lambda j: (", ".join(sorted(j.decides)), j.summary, j.licence))
     return _table(("judge", "decides", "what it does", "licence"), rows)
 
 
