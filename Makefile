@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/safebasin run configs/sandbox.yaml --output runs/sandbox
 
 test: check $(VENV)/.installed-test
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 10
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

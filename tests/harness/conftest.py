@@ -44,8 +44,9 @@ def world() -> Path:
 
 @pytest.fixture(scope="session")
 def sandbox_run(world: Path, cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of configs/sandbox.yaml, as `make demo` makes it."""
+    """The run folder of configs/sandbox.yaml, with three of its rows."""
     folder = tmp_path_factory.mktemp("runs") / "sandbox"
-    done = cli("run", ROOT / "configs" / "sandbox.yaml", "--output", folder)
+    rows = "methods=[base, lora, {curvature: {epsilon: 0.01}}]"
+    done = cli("run", ROOT / "configs" / "sandbox.yaml", rows, "--output", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

@@ -14,7 +14,17 @@ import pytest
 
 from .conftest import ROOT, SAFEBASIN
 
-SMALL = ("finetune.max_steps=12", "limit=24", "batch_size=4", "methods=[base, lora, {curvature: {epsilon: 0.02}}]")
+SMALL = (
+    "finetune.max_steps=12",
+    "limit=24",
+    "batch_size=4",
+    "methods=[base, lora, full, {curvature: {epsilon: 0.02}}]",
+)
+    "finetune.max_steps=12",
+    "limit=24",
+    "batch_size=4",
+    "methods=[base, lora, full, {curvature: {epsilon: 0.02}}]",
+)
 KILLS = 5
 
 
