@@ -20,11 +20,6 @@ SMALL = (
     "batch_size=4",
     "methods=[base, lora, full, {curvature: {epsilon: 0.02}}]",
 )
-    "finetune.max_steps=12",
-    "limit=24",
-    "batch_size=4",
-    "methods=[base, lora, full, {curvature: {epsilon: 0.02}}]",
-)
 KILLS = 5
 
 
