@@ -93,6 +93,11 @@ def _number(decimals: int) -> Callable[[Any], str]:
     return lambda value: "-" if _none(value) is None else f"{value:.{decimals}f}"
 
 
+def _p_value(value: Any) -> str:
+    p = _none(value)
+    return "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _markdown(table: "pd.DataFrame") -> str:
     known = {
         "model",
@@ -108,7 +113,7 @@ def _markdown(table: "pd.DataFrame") -> str:
         "hrr_max",
     }
     utility = [name for name in table.columns if name not in known | {*_MEANS, *_COSTS}]
-    rate, loss, p = _number(1), _number(3), _number(4)
+    rate, loss = _number(1), _number(3)
     heads = ["method", "stage", "seeds", "HRR [95 %]", "HRR by seed", "refused", "incoherent", "prefill ASR"]
     heads += ["over-refusal", "eval loss", *utility, "min", "peak GB", "p", "p (Holm)"]
     lines = [heads, ["---"] * len(heads)]
@@ -122,7 +127,7 @@ def _markdown(table: "pd.DataFrame") -> str:
                 loss(row["eval_loss"]),
                 *(rate(row[name]) for name in utility),
                 *(rate(row[name]) for name in _COSTS),
-                *(p(row[name]) for name in ("p_vs_lora", "p_holm")),
+                *(_p_value(row[name]) for name in ("p_vs_lora", "p_holm")),
             ]
         )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
