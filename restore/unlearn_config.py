@@ -20,15 +20,13 @@ class UnlearnConfig:
     iterations: int = 3
     """As `curvature`. A step that no halving brings inside the bound ends its iteration."""
     steps: int = 21
-    """Gradient steps in an iteration, one gradient each. With `steps: 1, step_length: 0.1` it is `curvature` with
-    H = identity."""
+    """Gradient steps in an iteration, one gradient each. With `steps: 1` it is `curvature` with H = identity."""
     epsilon: float = 0.1
     """How much the loss on the retain check set may rise in all, in nats per token, checked at every step."""
     halvings: int = 8
     """Times a step is halved before it is given up."""
-    step_length: float = 0.02
-    """Euclidean length of a step: the trust radius of equation 4, with the identity for a metric. A fifth of
-    `curvature`'s, as there are many steps: on the sandbox 0.1 breaks the bound before a retain term can act."""
+    step_length: float = 0.1
+    """Euclidean length of a step: the trust radius of equation 4, with the identity for a metric."""
     constant_length: bool = True
     """Whether all steps have that length; else only the first, and later ones the same rate, but no more length."""
     forget_from: Literal["forget", "both"] = "forget"
