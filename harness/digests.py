@@ -53,6 +53,9 @@ def checkpoint_digest(folder: Path) -> str:
         )
     settings = json.loads(config.read_text(encoding="utf-8"))
     settings.pop("base_model_name_or_path", None)
+    for name, value in settings.items():  # PEFT keeps names of modules in sets, whose order changes from run to run
+        if isinstance(value, list):
+            settings[name] = sorted(value, key=str)
     return digest_of([file_digest(weights), settings])
 
 
