@@ -26,11 +26,6 @@ class Bars:
                 self._console.print(f"{name} ({total})", highlight=False)
         self._progress.update(self._ids[name], completed=done, total=total)
 
-    def add(self, name: str, count: int, total: int) -> None:
-        """Moves a bar on by `count`."""
-        self.update(name, 0 if name not in self._ids else int(self._progress.tasks[self._ids[name]].completed), total)
-        self._progress.advance(self._ids[name], count)
-
     def say(self, line: str) -> None:
         """Prints a line above the bars."""
         self._console.print(line, highlight=False)
