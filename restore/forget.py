@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from ..errors import InputError
+from .devices import input_device
 from .encoding import Encoded, encode, pad_id_of, prompt_ids
 from .objective import evaluation_mode
 
@@ -58,7 +59,7 @@ def _complete(
     """Greedy answers to one left-padded batch, each with whether the model ended its turn."""
     ids, pad = [prompt_ids(tokenizer, prompt) for prompt in prompts], pad_id_of(tokenizer)
     width = max(len(row) for row in ids)
-    device = next(model.parameters()).device
+    device = input_device(model)
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
     ends = model.generation_config.eos_token_id

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import InputError
+from .devices import input_device
 from .encoding import IGNORED, Batch, Encoded, batches
 from .parameters import FlatParameters
 
@@ -112,7 +113,7 @@ class TokenMeanLoss:
         return self._finite(math.fsum(parts) / self._count, "loss"), gradient
 
     def _batches(self) -> Iterator[Batch]:
-        return batches(self._rows, self._size, self._pad, self._parameters.device)
+        return batches(self._rows, self._size, self._pad, input_device(self._model))
 
     def _sum(self, batch: Batch) -> Tensor:
         """Summed cross-entropy of one micro-batch, a float64 scalar."""
@@ -127,9 +128,8 @@ class TokenMeanLoss:
             input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, **keep
         )
         logits = output.logits[:, -(labels.shape[1] - first) : -1].flatten(0, 1).float()
-        losses = functional.cross_entropy(
-            logits, labels[:, first + 1 :].flatten(), ignore_index=IGNORED, reduction="none"
-        )
+        wanted = labels[:, first + 1 :].flatten().to(logits.device)
+        losses = functional.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none")
         return losses.double().view(len(labels), -1).sum(1)
 
     def _finite(self, value: float, what: str) -> float:

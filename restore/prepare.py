@@ -9,31 +9,12 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from .adapters import lora_parameters
+from .checkpointing import checkpointing_in_evaluation
+from .interrupts import interrupts_between_passes
 from .parameters import FlatParameters
 
 __all__ = ["copy_with_shared_base", "trainable_adapter"]
-
-
-def _lora_parameters(model: Any) -> list[tuple[str, nn.Parameter]]:
-    """The parameters of the one active LoRA adapter."""
-    from peft import PeftModel
-
-    if not isinstance(model, PeftModel):
-        raise InputError(f"Expected a PEFT model, got {type(model).__name__}. Load it with PeftModel.from_pretrained.")
-    active = model.active_adapters
-    if len(active) != 1:
-        raise InputError(f"{len(active)} adapters are active: {active}. Activate one with set_adapter.")
-    kind = model.peft_config[active[0]].peft_type
-    if kind != "LORA":
-        raise InputError(
-            f"The active adapter '{active[0]}' is {str(kind).split('.')[-1]}. Only LoRA adapters can be restored."
-        )
-    if any(getattr(module, "merged", False) for module in model.modules()):
-        raise InputError("The adapter is merged into the base model. Call unmerge_adapter() first.")
-    parts = [(n, p) for n, p in model.named_parameters() if ".lora_" in n and active[0] in n.split(".")]
-    if not parts:
-        raise InputError(f"The active adapter '{active[0]}' has no LoRA parameters.")
-    return parts
 
 
 @contextmanager
@@ -41,25 +22,34 @@ def trainable_adapter(model: Any) -> Iterator[FlatParameters]:
     """Makes the active LoRA adapter's parameters fp32 and the only trainable ones, for the block.
 
     Afterwards every parameter requires gradients as before. Adapters of 16 bits stay fp32, as rounding back would
-    lose small updates; after an exception they are of their own type again.
+    lose small updates; after an exception that left them as they were they are of their own type again. Ctrl-C takes
+    effect between forward passes. Gradient checkpointing, if enabled, acts in evaluation mode too.
 
     Raises:
-        InputError: the model is no PEFT model, or has no single, unmerged, active LoRA adapter.
+        InputError: the model is no PEFT model, or has no single, unmerged, active LoRA adapter, or one that is not
+            finite.
     """
-    chosen = _lora_parameters(model)
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    coarse = [(parameter, parameter.dtype) for _, parameter in chosen if parameter.dtype != torch.float32]
+    chosen = lora_parameters(model)
     if any(not parameter.isfinite().all() for _, parameter in chosen):
         raise InputError("The adapter's parameters are not all finite: fine-tuning diverged. Train it again.")
-    for parameter, _ in flags:
-        parameter.requires_grad_(False)
-    _cast([(parameter, torch.float32) for parameter, _ in coarse])
-    for _, parameter in chosen:
-        parameter.requires_grad_(True)
-    try:
+    with interrupts_between_passes(model), checkpointing_in_evaluation(model), _only_trainable(model, chosen):
         yield FlatParameters(chosen)
+
+
+@contextmanager
+def _only_trainable(model: Any, chosen: list[tuple[str, nn.Parameter]]) -> Iterator[None]:
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    coarse = [(parameter, parameter.dtype) for _, parameter in chosen if parameter.dtype != torch.float32]
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        _cast([(parameter, torch.float32) for parameter, _ in coarse])
+        for _, parameter in chosen:
+            parameter.requires_grad_(True)
+        yield
     except BaseException:
-        _cast(coarse)
+        if all(torch.equal(parameter, parameter.to(dtype).to(parameter.dtype)) for parameter, dtype in coarse):
+            _cast(coarse)
         raise
     finally:
         for parameter, flag in flags:
@@ -74,6 +64,6 @@ def _cast(parameters: list[tuple[nn.Parameter, torch.dtype]]) -> None:
 
 def copy_with_shared_base(model: Any) -> Any:
     """Copies a PEFT model: its adapter's parameters are copied, all other tensors are shared with the original."""
-    own = {id(parameter) for _, parameter in _lora_parameters(model)}
+    own = {id(parameter) for _, parameter in lora_parameters(model)}
     shared = [tensor for tensor in (*model.parameters(), *model.buffers()) if id(tensor) not in own]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
