@@ -74,7 +74,7 @@ def split(
 
     `curvature_forget` becomes what `config.forget_size` rows of `forget` leave (half of it where that would be fewer
     than as many again, with a warning); `retain_check` a quarter of `retain`, at most `config.check_size` rows;
-    the rest of `retain` is halved.
+    the rest of `retain` is halved. A warning tells of prompts that are in two sets of the same side.
 
     Raises:
         InputError: a set is empty, lacks a column, is too small to split, or shares prompts with its opposite.
@@ -90,7 +90,20 @@ def split(
     if len(kept) < 2:
         raise InputError(f"The retain set has {len(retain)} rows, too few to split. Give at least 3, better hundreds.")
     middle = (len(kept) + 1) // 2
+    _warn_of_overlap(retain_check, kept, "retain_check", "the other retain", "epsilon is not enforced on held-out rows")
+    _warn_of_overlap(forget, curvature_forget, "forget", "the curvature_forget", "curvature is fitted to their loss")
     return RestorationData(forget, curvature_forget, kept[:middle], kept[middle:], retain_check)
+
+
+def _warn_of_overlap(rows: Rows, others: Rows, name: str, other: str, so: str) -> None:
+    known = {_key(row) for row in others if isinstance(row, Mapping) and "prompt" in row}
+    both = [row for row in rows if isinstance(row, Mapping) and "prompt" in row and _key(row) in known]
+    if both:
+        warnings.warn(
+            f"{len(both)} of {len(rows)} {name} prompts are among {other} rows too, such as "
+            f"'{both[0]['prompt'][:80]}': {so}. Remove them from one of the two.",
+            stacklevel=4,
+        )
 
 
 def _split_forget(forget: Rows, config: RestoreConfig) -> tuple[Rows, Rows]:

@@ -45,7 +45,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_l
 
     Raises:
         InputError: the tokenizer has no chat template, its rendering of the exchange does not begin with its rendering
-            of the prompt, the response is empty, or the row is longer than `max_length` tokens.
+            of the prompt, the response has no token but special ones, or the row is longer than `max_length` tokens.
     """
     if not tokenizer.chat_template:
         raise InputError(
@@ -59,9 +59,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_l
             f"The chat template of '{tokenizer.name_or_path}' renders the prompt differently when an answer follows "
             f"(row '{prompt[:60]}'), so the loss cannot be limited to the response. Use a template that only appends."
         )
-    if not response.strip() or len(ids) == len(head):
+    if not response.strip() or not set(ids[len(head) :]) - set(tokenizer.all_special_ids):
         raise InputError(
-            f"Row '{prompt[:60]}' has an empty response: there is nothing to take a loss on. Remove the row."
+            f"Row '{prompt[:60]}' has an empty response, or one of special tokens alone: there is nothing to take a "
+            "loss on. Remove the row."
         )
     if len(ids) > max_length:
         raise InputError(

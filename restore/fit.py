@@ -8,7 +8,7 @@ from ..errors import InputError
 __all__ = ["check_fit"]
 
 
-def check_fit(model: Any, rows: Iterable[Sequence[int]], name: str, room: int = 0) -> None:
+def check_fit(model: Any, rows: Iterable[Sequence[int]], name: str, room: int = 0, longest: int | None = None) -> None:
     """Refuses rows that would index past the model's tables, before a forward pass does.
 
     Args:
@@ -16,9 +16,10 @@ def check_fit(model: Any, rows: Iterable[Sequence[int]], name: str, room: int = 
         rows: token ids of each row.
         name: names the set in errors.
         room: tokens that will be generated after each row.
+        longest: max_length, where it has not been checked yet.
 
     Raises:
-        InputError: an id that the model has no embedding for, or a row longer than its positions.
+        InputError: an id that the model has no embedding for, or a row longer than its positions or `longest`.
     """
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
@@ -27,6 +28,11 @@ def check_fit(model: Any, rows: Iterable[Sequence[int]], name: str, room: int = 
             raise InputError(
                 f"Row {number} of the {name} set has token id {max(ids)}, but the model's vocabulary has "
                 f"{config.vocab_size} entries. Give the tokenizer that belongs to the model."
+            )
+        if longest and len(ids) > longest:
+            raise InputError(
+                f"Row {number} of the {name} set has {len(ids)} tokens, more than max_length={longest}. "
+                "Raise max_length or drop the row."
             )
         if positions and len(ids) + room > positions:
             after = f" and is answered with up to {room}" if room else ""

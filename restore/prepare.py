@@ -13,6 +13,7 @@ from .adapters import lora_parameters
 from .checkpointing import checkpointing_in_evaluation
 from .interrupts import interrupts_between_passes
 from .parameters import FlatParameters
+from .quantised import unpacked_weights
 
 __all__ = ["copy_with_shared_base", "trainable_adapter"]
 
@@ -32,16 +33,21 @@ def trainable_adapter(model: Any) -> Iterator[FlatParameters]:
     chosen = lora_parameters(model)
     if any(not parameter.isfinite().all() for _, parameter in chosen):
         raise InputError("The adapter's parameters are not all finite: fine-tuning diverged. Train it again.")
-    with interrupts_between_passes(model), checkpointing_in_evaluation(model), _only_trainable(model, chosen):
+    with (
+        interrupts_between_passes(model),
+        unpacked_weights(model),
+        checkpointing_in_evaluation(model),
+        _only_trainable(model, chosen),
+    ):
         yield FlatParameters(chosen)
 
 
 @contextmanager
 def _only_trainable(model: Any, chosen: list[tuple[str, nn.Parameter]]) -> Iterator[None]:
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     coarse = [(parameter, parameter.dtype) for _, parameter in chosen if parameter.dtype != torch.float32]
     try:
-        for parameter, _ in flags:
+        for parameter in model.parameters():
             parameter.requires_grad_(False)
         _cast([(parameter, torch.float32) for parameter, _ in coarse])
         for _, parameter in chosen:
@@ -52,9 +58,9 @@ def _only_trainable(model: Any, chosen: list[tuple[str, nn.Parameter]]) -> Itera
             _cast(coarse)
         raise
     finally:
-        for parameter, flag in flags:
+        for name, parameter in model.named_parameters():  # by name, as offloading replaces parameters
             parameter.grad = None
-            parameter.requires_grad_(flag)
+            parameter.requires_grad_(flags[name])
 
 
 def _cast(parameters: list[tuple[nn.Parameter, torch.dtype]]) -> None:
@@ -63,7 +69,15 @@ def _cast(parameters: list[tuple[nn.Parameter, torch.dtype]]) -> None:
 
 
 def copy_with_shared_base(model: Any) -> Any:
-    """Copies a PEFT model: its adapter's parameters are copied, all other tensors are shared with the original."""
+    """Copies a PEFT model: its adapter's parameters are copied, all other tensors are shared with the original.
+
+    So are the states in which bitsandbytes and accelerate hold quantised and offloaded weights.
+    """
     own = {id(parameter) for _, parameter in lora_parameters(model)}
     shared = [tensor for tensor in (*model.parameters(), *model.buffers()) if id(tensor) not in own]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
+    held = [value for module in model.modules() for value in vars(module).values() if _holds_weights(value)]
+    return copy.deepcopy(model, {id(value): value for value in (*shared, *held)})
+
+
+def _holds_weights(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in ("accelerate", "bitsandbytes")

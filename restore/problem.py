@@ -5,19 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
+from .adapters import check_exact_gradients
 from .config import RestoreConfig
 from .curvature import Source
 from .data import RestorationData, Rows
-from .encoding import Encoded, encode_all, pad_id_of
+from .encoding import Encoded, encode_all, pad_id_of, prompt_ids
+from .fit import check_fit
 from .forget import ForgetReport, encode_forget, forget_rows
 from .loading import save_adapter
 from .objective import TokenMeanLoss, probe_batches
 from .parameters import FlatParameters
 from .prepare import copy_with_shared_base, trainable_adapter
+from .quantised import forward_epsilon
 from .restoration import TRACE_FILE, Tick, Trace, restore_parameters
 
 if TYPE_CHECKING:
@@ -66,10 +68,13 @@ def restore_on(
     on_progress: Tick | None = None,
 ) -> RestoreResult:
     """`restore` on sets that are already split."""
+    check_exact_gradients(peft_model)
     retained = {
         name: encode_all(tokenizer, getattr(data, name), name, config.max_length)
         for name in ("retain_1", "retain_2", "retain_check")
     }
+    for name, encoded in retained.items():
+        check_fit(peft_model, [row.ids for row in encoded], name)
     model = peft_model if inplace else copy_with_shared_base(peft_model)
     tick = on_progress or (lambda what, done, total: None)
     with trainable_adapter(model) as parameters:
@@ -98,6 +103,8 @@ def answer_forget(
     model: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows, settings: AnswerSettings, tick: Tick
 ) -> tuple[list[Encoded], ForgetReport]:
     """The forget rows with the answers whose loss is raised, encoded, and where the answers came from."""
+    prompts = [prompt_ids(tokenizer, row["prompt"]) for row in rows]
+    check_fit(model, prompts, "forget", settings.max_new_tokens, settings.max_length)
     tick("answering the forget prompts", 0, 1)
     answered, report = forget_rows(
         model, tokenizer, rows, settings.forget_target, settings.max_new_tokens, settings.micro_batch_size
@@ -132,7 +139,7 @@ class Losses:
 
 def _solve(losses: Losses, config: RestoreConfig, tick: Tick) -> Trace:
     """Runs the restoration; the parameters are as they were where the input turns out to be bad."""
-    noise = ROUNDING * torch.finfo(losses.model.dtype).eps if losses.model.dtype.is_floating_point else 0.0
+    noise = ROUNDING * forward_epsilon(losses.model)
 
     def sources(iteration: int) -> Sequence[Source]:
         """The sets that probe curvature, in the order of their turns."""
