@@ -1,5 +1,6 @@
 """Which parameters of a PEFT model a restoration moves, and which adapters it refuses."""
 
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
@@ -61,14 +62,14 @@ def _check_causal(base: Any) -> None:
 def _belongs_to(parameter: str, adapter: str) -> bool:
     """Whether a name reads ....lora_A.<adapter>.weight; the adapter's name may be that of a module as well."""
     parts = parameter.split(".")
-    return any(part.startswith("lora_") and after == adapter for part, after in zip(parts, parts[1:], strict=False))
+    return any(part.startswith("lora_") and after == adapter for part, after in pairwise(parts))
 
 
 def check_exact_gradients(model: Any) -> None:
     """Refuses variants of LoRA but rsLoRA, which differs in a constant.
 
     DoRA treats the norm of the adapted weight as a constant in the backward pass: what it computes is not the gradient
-    of its loss (off by 16% on the tests' model), so differences of gradients say nothing of curvature.
+    of its loss (by 16% of its length on a small model), so differences of gradients say nothing of curvature.
 
     Raises:
         InputError: a module of the active adapter is a variant.

@@ -37,7 +37,8 @@ def restore(
     loss on held-out retain rows rises by at most `config.epsilon`.
 
     Args:
-        peft_model: a PEFT model with one active LoRA adapter; it need not be trainable.
+        peft_model: a PEFT model with one active LoRA or rsLoRA adapter; it need not be trainable. The base may be
+            quantised, spread over devices or partly offloaded.
         tokenizer: its tokenizer, with a chat template.
         forget: harmful prompts: rows with `prompt` and, optionally, an affirmative `target`.
         retain: rows with `prompt` and `response` of the task to keep.
@@ -49,7 +50,7 @@ def restore(
 
     Raises:
         InputError: bad input, or a loss that is not finite; the model is as it was. After any other interruption it
-            is as after the last accepted update.
+            is as after the last accepted update. Ctrl-C takes effect as the next forward pass begins.
     """
     config = config or RestoreConfig()
     data = split(forget, retain, retain_check, curvature_forget, config)

@@ -90,14 +90,15 @@ def split(
     if len(kept) < 2:
         raise InputError(f"The retain set has {len(retain)} rows, too few to split. Give at least 3, better hundreds.")
     middle = (len(kept) + 1) // 2
+    data = RestorationData(forget, curvature_forget, kept[:middle], kept[middle:], retain_check)
     _warn_of_overlap(retain_check, kept, "retain_check", "the other retain", "epsilon is not enforced on held-out rows")
     _warn_of_overlap(forget, curvature_forget, "forget", "the curvature_forget", "curvature is fitted to their loss")
-    return RestorationData(forget, curvature_forget, kept[:middle], kept[middle:], retain_check)
+    return data
 
 
 def _warn_of_overlap(rows: Rows, others: Rows, name: str, other: str, so: str) -> None:
-    known = {_key(row) for row in others if isinstance(row, Mapping) and "prompt" in row}
-    both = [row for row in rows if isinstance(row, Mapping) and "prompt" in row and _key(row) in known]
+    known = {_key(row) for row in others}
+    both = [row for row in rows if _key(row) in known]
     if both:
         warnings.warn(
             f"{len(both)} of {len(rows)} {name} prompts are among {other} rows too, such as "

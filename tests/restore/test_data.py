@@ -41,6 +41,7 @@ def test_splits_are_disjoint_and_follow_the_seed() -> None:
     assert len(set(prompts)) == 160
 
 
+@pytest.mark.filterwarnings("ignore:3 of 3 forget prompts")
 def test_safety_examples_are_counted_once() -> None:
     assert split(harmful(3), benign(9), None, harmful(5), CONFIG).safety_examples == 5
 
