@@ -69,7 +69,7 @@ def check_exact_gradients(model: Any) -> None:
     """Refuses variants of LoRA but rsLoRA, which differs in a constant.
 
     DoRA treats the norm of the adapted weight as a constant in the backward pass: what it computes is not the gradient
-    of its loss (by 16% of its length on a small model), so differences of gradients say nothing of curvature.
+    of its loss (16% off, on a small model), so differences of gradients say nothing of curvature.
 
     Raises:
         InputError: a module of the active adapter is a variant.
