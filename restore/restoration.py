@@ -102,6 +102,7 @@ def restore_parameters(
             row["retain_loss"] = retain_loss
         retain_loss = row["retain_loss"]
         trace.iterations.append({**row, "seconds": time.perf_counter() - started})
+        del history  # or there would be two while the next one is collected
         on_step("restoring", begin + per_iteration, total)
     if trace.iterations[-1]["accepted"]:
         trace.iterations[-1]["forget_loss"] = forget.loss()
