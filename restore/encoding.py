@@ -14,6 +14,9 @@ __all__ = ["IGNORED", "Batch", "Encoded", "batches", "encode", "encode_all", "pr
 IGNORED = -100
 """The label of a token that carries no loss."""
 
+PADDING = 8
+"""Widths of batches are multiples of this, which tensor cores want."""
+
 Batch = dict[str, torch.Tensor]
 
 
@@ -92,8 +95,8 @@ def encode_all(
     return [encode(tokenizer, row["prompt"], row["response"], max_length) for row in rows]
 
 
-def _pad(rows: Sequence[Encoded], pad_id: int, device: torch.device) -> Batch:
-    width = max(len(row.ids) for row in rows)
+def _pad(rows: Sequence[Encoded], pad_id: int, device: torch.device, multiple: int = 1) -> Batch:
+    width = -(-max(len(row.ids) for row in rows) // multiple) * multiple
     ids = torch.full((len(rows), width), pad_id)
     labels = torch.full((len(rows), width), IGNORED)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -111,10 +114,10 @@ def pad_id_of(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def batches(rows: Sequence[Encoded], size: int, pad_id: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
-    """Right-padded batches of at most `size` rows, grouped by length so that little is padded.
+    """Right-padded batches of at most `size` rows, grouped by length so that little is padded beyond multiples of 8.
 
     Each batch has input_ids, attention_mask and labels (`IGNORED` outside the response), all [rows, width].
     """
     ordered = sorted(rows, key=lambda row: len(row.ids))
     for begin in range(0, len(ordered), size):
-        yield _pad(ordered[begin : begin + size], pad_id, torch.device(device))
+        yield _pad(ordered[begin : begin + size], pad_id, torch.device(device), PADDING)

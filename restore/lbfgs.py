@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .vectors import combine, dot, dots
+
 __all__ = ["CurvatureHistory", "Normalize", "PairOutcome", "dot"]
 
 Normalize = Literal["joint", "separate"]
@@ -14,11 +16,6 @@ DEGENERATE = 1e-10
 """Steps and gradient changes shorter than this carry no information."""
 POWELL = 0.2
 """Powell's constant: a pair's curvature is kept above this share of the curvature that B predicts."""
-
-
-def dot(a: Tensor, b: Tensor) -> float:
-    """The inner product of two vectors [n], accumulated in float64."""
-    return float(torch.dot(a.double(), b.double()))
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,10 @@ class CurvatureHistory:
         """
         self.normalize, self.curv_tol, self.damping = normalize, curv_tol, damping
         self.damped = self.rejected = 0
-        self._block = torch.zeros(2, size, dimension, dtype=torch.float32, device=device)
+        self._block = torch.empty(2, size, dimension, dtype=torch.float32, device=device)
         self._ss = torch.zeros(size, size, dtype=torch.float64)
         self._sy = torch.zeros(size, size, dtype=torch.float64)
+        self._yy = torch.zeros(size, size, dtype=torch.float64)
         self._gammas = [0.0] * size
         self._retain = [False] * size
         self._slots: list[int] = []
@@ -130,37 +128,47 @@ class CurvatureHistory:
         self._block[0, slot], self._block[1, slot] = s, y
         self._gammas[slot], self._retain[slot] = gamma, retain
         self._slots.append(slot)
-        for other in self._slots:
-            self._ss[slot, other] = self._ss[other, slot] = dot(s, self._block[0, other])
-            self._sy[slot, other] = dot(s, self._block[1, other])
-            self._sy[other, slot] = dot(self._block[0, other], y)
+        by_s, by_y = self._inner(s), self._inner(y)
+        self._ss[slot, : len(self)] = self._ss[: len(self), slot] = by_s[0]
+        self._yy[slot, : len(self)] = self._yy[: len(self), slot] = by_y[1]
+        self._sy[slot, : len(self)], self._sy[: len(self), slot] = by_s[1], by_y[0]
+
+    def _inner(self, v: Tensor) -> Tensor:
+        """Inner products of v [n] with each s and each y: [2, pairs] float64, by slot."""
+        return torch.tensor([dots(kind[: len(self)], v) for kind in self._block], dtype=torch.float64)
+
+    def _sum(self, v: Tensor, on_v: float, on_s: Tensor, on_y: Tensor) -> Tensor:
+        """on_v * v plus the pairs weighted by slot, [n]."""
+        vectors = [v, *self._block[0, : len(self)], *self._block[1, : len(self)]]
+        return combine(vectors, [on_v, *on_s.tolist(), *on_y.tolist()])
 
     def inverse_product(self, v: Tensor) -> Tensor:
-        """H v for v of shape [n] (two-loop recursion); gamma*v where there are no pairs, with gamma = 1."""
-        result = v.to(torch.float64, copy=True)
-        shares: dict[int, float] = {}
+        """H v for v of shape [n] (two-loop recursion); gamma*v where there are no pairs, with gamma = 1.
+
+        The result is a sum of v, s_i and y_i: the loops run on its weights (Chen, Wang & Zhou 2014).
+        """
+        m, gamma = len(self), self.gamma
+        with_s, with_y = self._inner(v)
+        sy, yy = self._sy[:m, :m], self._yy[:m, :m]
+        on_s, on_y = torch.zeros(2, m, dtype=torch.float64)
+        shares = torch.zeros(m, dtype=torch.float64)
         for slot in reversed(self._slots):
-            shares[slot] = dot(self._block[0, slot], result) / float(self._sy[slot, slot])
-            result.sub_(self._block[1, slot], alpha=shares[slot])
-        result.mul_(self.gamma)
+            shares[slot] = (with_s[slot] + sy[slot] @ on_y) / sy[slot, slot]
+            on_y[slot] = -shares[slot]
+        on_y *= gamma
         for slot in self._slots:
-            back = dot(self._block[1, slot], result) / float(self._sy[slot, slot])
-            result.add_(self._block[0, slot], alpha=shares[slot] - back)
-        return result.to(v.dtype)
+            back = (gamma * with_y[slot] + yy[slot] @ on_y + sy[:, slot] @ on_s) / sy[slot, slot]
+            on_s[slot] = shares[slot] - back
+        return self._sum(v, gamma, on_s, on_y)
 
     def product(self, v: Tensor) -> Tensor:
         """B v for v of shape [n], B = H^-1 (compact representation: Byrd, Nocedal & Schnabel 1994, theorem 2.3)."""
-        sigma = 1 / self.gamma
-        result = v.double() * sigma
-        if not self._slots:
-            return result.to(v.dtype)
-        index = torch.tensor(self._slots)
-        ss, sy = self._ss[index][:, index], self._sy[index][:, index]
+        sigma, order = 1 / self.gamma, torch.tensor(self._slots, dtype=torch.long)
+        ss, sy = self._ss[order][:, order], self._sy[order][:, order]
         lower = torch.tril(sy, -1)
         middle = torch.cat((torch.cat((sigma * ss, lower), 1), torch.cat((lower.T, -torch.diag(sy.diag())), 1)))
-        steps, changes = self._block[0], self._block[1]
-        inner = [sigma * dot(steps[slot], v) for slot in self._slots] + [dot(changes[slot], v) for slot in self._slots]
-        weights = torch.linalg.solve(middle, torch.tensor(inner, dtype=torch.float64)).tolist()
-        for slot, on_s, on_y in zip(self._slots, weights[: len(self)], weights[len(self) :], strict=True):
-            result.sub_(steps[slot], alpha=sigma * on_s).sub_(changes[slot], alpha=on_y)
-        return result.to(v.dtype)
+        with_s, with_y = self._inner(v)[:, order]
+        found = torch.linalg.solve(middle, torch.cat((sigma * with_s, with_y)))
+        on_s, on_y = torch.zeros(2, len(self), dtype=torch.float64)
+        on_s[order], on_y[order] = -sigma * found[: len(self)], -found[len(self) :]
+        return self._sum(v, sigma, on_s, on_y)

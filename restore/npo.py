@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .encoding import Batch
+from .label_logits import MicroBatch
 from .objective import TokenMeanLoss, evaluation_mode
 from .problem import Losses
 
@@ -32,12 +32,8 @@ class NpoLoss(TokenMeanLoss):
         self._count = len(rows)  # the mean is over sequences
         self._beta = beta
         with evaluation_mode(losses.model), torch.no_grad():
-            self._reference = {_key(batch): self._row_sums(batch) for batch in self._batches()}
+            self._reference = {batch: self._row_sums(batch) for batch in self._batches}
 
-    def _sum(self, batch: Batch) -> Tensor:
-        log_ratio = self._reference[_key(batch)] - self._row_sums(batch)  # log pi - log pi_ref, [rows]
+    def _sum(self, batch: MicroBatch) -> Tensor:
+        log_ratio = self._reference[batch] - self._row_sums(batch)  # log pi - log pi_ref, [rows]
         return (2 / self._beta * functional.softplus(self._beta * log_ratio, threshold=500)).sum()
-
-
-def _key(batch: Batch) -> bytes:
-    return bytes(batch["input_ids"].cpu().numpy().tobytes() + batch["labels"].cpu().numpy().tobytes())

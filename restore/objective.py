@@ -1,19 +1,21 @@
 """Losses as functions of the current parameters, with their gradients."""
 
-import inspect
 import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ..errors import InputError
+from .cross_entropy import token_losses
 from .devices import input_device
-from .encoding import IGNORED, Batch, Encoded, batches
+from .encoding import Encoded
+from .label_logits import LabelLogits, LabelModel, MicroBatch, micro_batches
+from .lbfgs import dot
 from .parameters import FlatParameters
 
 __all__ = ["NonFiniteError", "Objective", "TokenMeanLoss", "evaluation_mode", "probe_batches"]
@@ -54,7 +56,7 @@ class TokenMeanLoss:
     """Cross-entropy in nats per response token: the sum over all rows divided by the number of tokens of all rows.
 
     Being a mean over tokens of the whole set, neither it nor its gradient depends on the micro-batch size.
-    Logits are computed from the first response token of a micro-batch on, through the model's own forward.
+    Logits are computed for response tokens alone. Other losses of the same tokens override `_sum`.
     """
 
     def __init__(
@@ -81,8 +83,7 @@ class TokenMeanLoss:
         self._model, self._parameters, self._name = model, parameters, name
         self._rows, self._size, self._pad = rows, micro_batch_size, pad_id
         self._count = sum(row.targets for row in rows)
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._short = "logits_to_keep" in inspect.signature(inner.forward).parameters
+        self._run = LabelModel(model)
 
     def loss(self) -> float:
         """The loss, without gradients.
@@ -91,7 +92,7 @@ class TokenMeanLoss:
             NonFiniteError: it is infinite or not a number.
         """
         with evaluation_mode(self._model), torch.no_grad():
-            total = math.fsum(float(self._sum(batch)) for batch in self._batches())
+            total = math.fsum(float(self._sum(batch)) for batch in self._batches)
         return self._finite(total / self._count, "loss")
 
     def loss_and_gradient(self) -> tuple[float, Tensor]:
@@ -100,37 +101,41 @@ class TokenMeanLoss:
         Raises:
             NonFiniteError: the loss or the gradient is infinite or not a number.
         """
-        parts: list[float] = []
+        parts: list[Tensor] = []
         self._parameters.zero_grad()
         with evaluation_mode(self._model), torch.enable_grad():
-            for batch in self._batches():
+            for batch in self._batches:
                 part = self._sum(batch)
                 (part / self._count).backward()
-                parts.append(float(part.detach()))
+                parts.append(part.detach())
         gradient = self._parameters.gradient()
         self._parameters.zero_grad()
-        self._finite(float(gradient.double().norm()), "gradient norm")
-        return self._finite(math.fsum(parts) / self._count, "loss"), gradient
+        self._finite(dot(gradient, gradient) ** 0.5, "gradient norm")
+        return self._finite(math.fsum(map(float, parts)) / self._count, "loss"), gradient
 
-    def _batches(self) -> Iterator[Batch]:
-        return batches(self._rows, self._size, self._pad, input_device(self._model))
+    def label_logits(self, batch: MicroBatch) -> LabelLogits:
+        """Logits [n, V], targets [n] and rows [n] of a micro-batch's n labels: one forward pass of the model.
 
-    def _sum(self, batch: Batch) -> Tensor:
+        The model is as it stands; call it within `model.disable_adapter()` for the base model's logits.
+        """
+        return self._run(batch)
+
+    @cached_property
+    def _batches(self) -> list[MicroBatch]:
+        return micro_batches(self._rows, self._size, self._pad, input_device(self._model))
+
+    def _losses(self, batch: MicroBatch) -> Tensor:
+        """Cross-entropy of each response token, [n] float64, row after row."""
+        logits, targets, _ = self.label_logits(batch)
+        return token_losses(logits, targets).double()
+
+    def _sum(self, batch: MicroBatch) -> Tensor:
         """Summed cross-entropy of one micro-batch, a float64 scalar."""
-        return self._row_sums(batch).sum()
+        return self._losses(batch).sum()
 
-    def _row_sums(self, batch: Batch) -> Tensor:
+    def _row_sums(self, batch: MicroBatch) -> Tensor:
         """Cross-entropy of each row of one micro-batch, summed over its response tokens: [rows] float64."""
-        labels = batch["labels"]
-        first = int((labels != IGNORED).any(0).nonzero()[0]) - 1  # logits here predict the first response token
-        keep = {"logits_to_keep": labels.shape[1] - first} if self._short else {}
-        output = self._model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, **keep
-        )
-        logits = output.logits[:, -(labels.shape[1] - first) : -1].flatten(0, 1).float()
-        wanted = labels[:, first + 1 :].flatten().to(logits.device)
-        losses = functional.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none")
-        return losses.double().view(len(labels), -1).sum(1)
+        return torch.stack([row.sum() for row in self._losses(batch).split(batch.counts)])
 
     def _finite(self, value: float, what: str) -> float:
         if math.isfinite(value):

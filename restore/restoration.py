@@ -68,6 +68,9 @@ def restore_parameters(
 
     Whatever interrupts it, the parameters are as after the last accepted update, never in between.
 
+    The model is run for probe steps (two gradients of a batch each), one forget gradient per iteration, the retain
+    loss before the first update and at each trial of a line search, and, at the end, the forget loss of the result.
+
     Args:
         parameters: theta, [n] fp32; moved in place.
         forget: the loss that is raised.
@@ -92,12 +95,17 @@ def restore_parameters(
         history, probes = build_history(parameters, curvature_sources(iteration), config, on_attempt)
         trace.probes += [{"iteration": iteration, **asdict(probe)} for probe in probes]
         row = _update(parameters, forget, retain_check, history, reference, iteration, config)
+        if trace.iterations:  # its model is where this iteration's forget gradient was taken
+            trace.iterations[-1]["forget_loss"] = row["forget_loss_before"]
         row = {"iteration": iteration, "retain_loss_before": retain_loss, **row, **_pairs(history, probes)}
         if not row["accepted"]:
             row["retain_loss"] = retain_loss
         retain_loss = row["retain_loss"]
         trace.iterations.append({**row, "seconds": time.perf_counter() - started})
+        del history  # or there would be two while the next one is collected
         on_step("restoring", begin + per_iteration, total)
+    if trace.iterations[-1]["accepted"]:
+        trace.iterations[-1]["forget_loss"] = forget.loss()
     return trace
 
 
@@ -110,7 +118,7 @@ def _update(
     iteration: int,
     config: RestoreConfig,
 ) -> dict[str, Any]:
-    """One influence update and its line search; the row of the trace that tells of it."""
+    """One influence update and its line search; the row of the trace that tells of it, but for the loss it ends at."""
     shrink = config.shrink * config.shrink_anneal**iteration
     before, gradient = forget.loss_and_gradient()
     update = influence_step(history, gradient, config.trust_radius, config.scale, config.max_update)
@@ -120,7 +128,7 @@ def _update(
     return {
         "accepted": found.accepted,
         "forget_loss_before": before,
-        "forget_loss": forget.loss() if found.accepted else before,
+        "forget_loss": before,
         "retain_loss": found.retain_loss,
         "retain_limit": reference + config.epsilon,
         "step_factor": found.factor,

@@ -51,13 +51,6 @@ def test_the_gradient_is_that_of_the_loss(model: Any, flat: FlatParameters) -> N
     assert (above - below) / 2e-2 == pytest.approx(float(gradient.norm()), rel=1e-2)
 
 
-def test_a_model_without_logits_to_keep_gives_the_same(model: Any, flat: FlatParameters) -> None:
-    short, whole = TokenMeanLoss(model, flat, ROWS, 2, 1), TokenMeanLoss(model, flat, ROWS, 2, 1)
-    assert short._short
-    whole._short = False
-    assert short.loss() == pytest.approx(whole.loss(), abs=1e-7)
-
-
 def test_nothing_is_left_behind(model: Any, flat: FlatParameters) -> None:
     model.train()
     before = flat.get()
