@@ -40,7 +40,7 @@ def restore_adapter(
     from ..restore.api import restore_folder
     from ..restore.config import RestoreConfig
 
-    known = [field.name for field in fields(RestoreConfig)]
+    known = ["preset", *(field.name for field in fields(RestoreConfig))]
     for key in given:
         if key not in known:
             raise InputError(f"--set {key}: the restoration has no such setting. {suggest(key, known)}")
@@ -51,7 +51,7 @@ def restore_adapter(
             forget_rows,
             retain_rows,
             output,
-            config=RestoreConfig(**{"seed": seed, **given}),
+            config=RestoreConfig.from_preset(given.pop("preset", "default"), **{"seed": seed, **given}),
             on_progress=lambda what, done, total: shown.update(what, done, total),
         )
     console.print(result.trace.to_string())

@@ -2,7 +2,8 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -35,15 +36,20 @@ def check_settings(at: str, made_by: type[Any], settings: Mapping[str, Any]) -> 
 
     Args:
         at: place of the settings in the config.
-        made_by: a method or judge class; its constructor loads nothing.
+        made_by: a method or judge class; its constructor loads nothing. Where it has `from_preset`, the setting
+            `preset` names the settings that the others change.
         settings: JSON values.
 
     Returns:
         The object and no faults, or None and all that could be told to be wrong.
     """
-    known = inspect.signature(made_by).parameters
+    known = list(inspect.signature(made_by).parameters)
     hints = _hints(made_by)
     values, faults = {}, []
+    make: Callable[..., Any] = made_by
+    if "preset" in settings and hasattr(made_by, "from_preset"):
+        make = partial(made_by.from_preset, settings["preset"])
+        settings = {key: given for key, given in settings.items() if key != "preset"}
     for key, given in settings.items():
         if key not in known:
             faults.append(Fault(f"{at}.{key}", f"unknown setting. {registry.suggest(key, known)}"))
@@ -56,7 +62,7 @@ def check_settings(at: str, made_by: type[Any], settings: Mapping[str, Any]) -> 
     if faults:
         return None, faults
     try:
-        return made_by(**values), []
+        return make(**values), []
     except (TypeError, ValueError) as error:
         return None, [Fault(at, str(error))]
 

@@ -1,52 +1,84 @@
 """Every setting of the curvature-aware restoration, with its default and why."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ..errors import InputError
+from .config_checks import wrong_settings
+from .presets import preset_settings
 
 __all__ = ["RestoreConfig"]
-
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "scale": ("trust", "euclid"),
-    "normalize": ("joint", "separate"),
-    "sources": ("mixed", "retain", "forget"),
-    "forget_target": ("self", "affirmative"),
-}
-_COUNTS = (
-    "iterations", "pairs", "max_attempts", "batch_size", "micro_batch_size", "forget_size", "check_size",
-    "max_new_tokens", "max_length",
-)  # fmt: skip
-_POSITIVE = ("probe_radius", "probe_radius_max", "probe_radius_min", "trust_radius", "max_update")
-_NOT_NEGATIVE = ("epsilon", "halvings", "shrink", "min_pairs", "curv_tol", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreConfig:
-    """Settings of `restore`. Where the paper contradicts itself, the field says which reading is the default.
+    """Settings of `restore`. The defaults are those that did best here; `from_preset("paper")` has the paper's.
 
-    Numbers such as A-8 are those of the list of such contradictions in the documentation.
+    Where the paper contradicts itself, the field says which reading it stands for. Numbers such as A-8 are those of
+    the list of such contradictions in the documentation.
     """
 
     iterations: int = 3
-    """Influence updates; each recomputes the curvature pairs, on batches drawn anew (A-20)."""
-    epsilon: float = 0.1
+    """Influence updates (appendix C.2)."""
+    epsilon: float | None = 0.1
     """How much the loss on the retain check set may rise in all, in nats per token (equation 2). The paper never
-    enforces it; here every update is halved until it holds, against the loss before the first update (A-6, A-7)."""
-    trust_radius: float = 0.1
-    """Length of an update in the metric of the curvature, the delta of equation 4 (A-8)."""
-    scale: Literal["trust", "euclid"] = "trust"
-    """`trust` is the solution of equation 4; `euclid` gives updates the length `max_update`, as Algorithm 2 (A-2)."""
-    max_update: float = 1.0
-    """Euclidean length that an update may not exceed; with `scale=euclid`, the length that it has (A-2)."""
+    enforces it; here every update is halved until it holds, against the loss before the first update (A-6, A-7).
+    None does not enforce it."""
     halvings: int = 8
     """Times an update is halved before it is given up (A-6)."""
-    shrink: float = 0.0
-    """Share of the parameters taken off in each update, the lambda of Algorithm 2. By itself it drifts to the base
-    model, so it is off by default (A-5)."""
+    stop: Literal["none", "base_loss", "refused"] = "none"
+    """Ends at the smallest sufficient change: `base_loss` once the forget answers are as improbable as under the base
+    model, `refused` once the held-out harmful prompts are refused. Asked after each update."""
+    refused_share: float = 1.0
+    """Share of the held-out harmful prompts to be refused for `stop=refused`."""
+
+    ascend: float = 0.0
+    """Weight of the forget loss, which is raised (equations 2 and 5; A-1)."""
+    refusals: float = 1.0
+    """Weight of the KL divergence from the base model on its own refusals of the forget prompts, which is lowered. It
+    says where to go, and ends there; ascent only says what to leave, and has no end."""
+    retain: float | None = None
+    """Weight of the loss on retain rows, which is lowered along with the others. None is what they amount to at the
+    start divided by epsilon, so that using up the bound costs as much as they can gain."""
+    retain_rows: int = 128
+    """Retain rows of that loss, drawn anew in each iteration."""
+    forget_target: Literal["self", "affirmative", "prompt", "refusal"] = "self"
+    """What the forget loss is taken on: the model's own answer, the row's `target`, the prompt, or the base model's
+    refusal, whose loss is lowered, not raised (A-3)."""
+    shrink: float = 0.15
+    """Share of the parameters taken off in each update, the lambda of Algorithm 2: a pull to the base model (A-5)."""
     shrink_anneal: float = 0.95
     """`shrink` is multiplied by this after each iteration (appendix C.2)."""
+    shrink_in: Literal["parameters", "curvature"] = "curvature"
+    """`parameters` takes lambda*theta off as it is, as Algorithm 2; `curvature` spares the directions that matter."""
+    project: int = 0
+    """Gradients of that many retain batches whose span is taken out of the update's gradient."""
+
+    estimator: Literal["lbfgs", "fisher", "gauss_newton"] = "gauss_newton"
+    """The curvature: pairs of steps and gradient changes (the paper's), the squared gradients of single rows, or exact
+    Gauss-Newton products and conjugate gradients."""
+    sources: Literal["mixed", "retain", "forget"] = "mixed"
+    """Data sets of the curvature. `mixed` is the paper's; with pairs it is not that of the retain loss (A-12)."""
+    fresh_curvature: bool = True
+    """Whether each iteration estimates the curvature anew, on batches drawn anew (A-20), or the first one for all."""
+    damping: float = 0.1
+    """Curvature assumed in all directions, as a share of that along the first gradient (not with pairs)."""
+    cg_iterations: int = 20
+    """Products for one solution, at most."""
+    cg_tolerance: float = 0.01
+    """Or until the residual is this share of the right-hand side."""
+    keep_graphs: bool = False
+    """Keeps what a product needs of the forward passes between products: faster, for models that are small."""
+
+    scale: Literal["newton", "trust", "euclid"] = "newton"
+    """Length of an update: `newton` takes it as it is; `trust` is the solution of equation 4; `euclid` gives it the
+    length `max_update`, as Algorithm 2 (A-2)."""
+    trust_radius: float = 0.1
+    """Length of an update in the metric of the curvature, the delta of equation 4 (A-8)."""
+    max_update: float | None = None
+    """Euclidean length that an update may not exceed; with `scale=euclid`, the length that it has (A-2)."""
+    layer_radius: float | None = None
+    """No adapted module may move by more than this share of its norm in one update."""
 
     pairs: int = 10
     """Curvature pairs per iteration (appendix C.1)."""
@@ -54,8 +86,6 @@ class RestoreConfig:
     """Probe steps per iteration, at most; rejected ones leave no pair (A-17)."""
     min_pairs: int = 6
     """A warning is given below this many pairs (A-17)."""
-    sources: Literal["mixed", "retain", "forget"] = "mixed"
-    """Data sets the pairs come from. `mixed` is the paper's; its curvature is not that of the retain loss (A-12)."""
     probe_rates: tuple[float, ...] = (0.001, 0.002, 0.005)
     """Probe step = -rate * gradient; the rate changes from round to round of the data sets (A-9)."""
     probe_radius: float = 0.05
@@ -70,8 +100,12 @@ class RestoreConfig:
     """`separate` makes s and y unit vectors each, as Algorithm 1 says, which loses the relative curvature (A-13)."""
     curv_tol: float = 1e-6
     """A pair needs <s,y> above this share of |s||y| (A-14)."""
-    damping: bool = True
+    curv_test: Literal["relative", "absolute"] = "relative"
+    """`absolute` compares <s,y> itself with `curv_tol`, as Algorithm 1; what it means changes with |s| (A-14)."""
+    powell: bool = True
     """Powell damping of low and negative curvature, before the filter (A-15)."""
+    gamma: Literal["median", "newest"] = "median"
+    """Scale of the first matrix: the median over the pairs of the retain sets, or the newest pair's (A-21)."""
 
     batch_size: int = 64
     """Rows per probe batch; smaller where a set would give fewer than 4 batches (A-17)."""
@@ -80,11 +114,9 @@ class RestoreConfig:
     max_length: int = 1024
     """Longest row, in tokens."""
     forget_size: int = 50
-    """Forget rows that the update ascends; the others probe curvature (A-18)."""
+    """Forget rows that the update works on; the others probe curvature (A-18)."""
     check_size: int = 200
     """Retain rows held out to enforce epsilon, at most a quarter of all (A-29)."""
-    forget_target: Literal["self", "affirmative"] = "self"
-    """The answer whose loss is raised: the model's own, or the row's `target` (A-3)."""
     max_new_tokens: int = 64
     """Length of the model's own answers."""
     seed: int = 0
@@ -93,32 +125,20 @@ class RestoreConfig:
     def __post_init__(self) -> None:
         rates: Any = self.probe_rates
         object.__setattr__(self, "probe_rates", tuple(rates) if isinstance(rates, list | tuple) else (rates,))
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        problems = [*_wrong_choices(given), *_wrong_numbers(given)]
+        problems = wrong_settings({field.name: getattr(self, field.name) for field in fields(self)})
         if problems:
             raise InputError("Bad restoration settings: " + "; ".join(problems) + ".")
 
+    @classmethod
+    def from_preset(cls, name: str, **changes: Any) -> Self:
+        """The settings of a preset, some of them changed.
 
-def _wrong_choices(given: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name}={given[name]!r} must be one of {', '.join(known)}"
-        for name, known in _CHOICES.items()
-        if given[name] not in known
-    ]
+        Args:
+            name: `default`; `paper`, the published method with its contradictions resolved; or `paper_literal`, its
+                two algorithms to the letter but for the sign.
+            changes: settings to put in place of the preset's.
 
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
-
-
-def _wrong_numbers(given: Mapping[str, Any]) -> list[str]:
-    rates = given["probe_rates"]
-    checks: list[tuple[str, str, Callable[[Any], bool]]] = []
-    checks += [(name, "a whole number of at least 1", lambda v: isinstance(v, int) and v >= 1) for name in _COUNTS]
-    checks += [(name, "a number above 0", lambda v: _number(v) and v > 0) for name in _POSITIVE]
-    checks += [(name, "a number of at least 0", lambda v: _number(v) and v >= 0) for name in _NOT_NEGATIVE]
-    checks += [(name, "true or false", lambda v: isinstance(v, bool)) for name in ("walk", "damping")]
-    checks += [("shrink", "below 1", lambda v: not _number(v) or v < 1)]
-    checks += [("shrink_anneal", "between 0 and 1", lambda v: _number(v) and 0 <= v <= 1)]
-    checks += [("probe_rates", "positive numbers", lambda v: bool(rates) and all(_number(r) and r > 0 for r in rates))]
-    return [f"{name}={given[name]!r} must be {what}" for name, what, right in checks if not right(given[name])]
+        Raises:
+            InputError: no such preset, or bad settings.
+        """
+        return cls(**{**preset_settings(name), **changes})

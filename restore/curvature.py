@@ -29,6 +29,8 @@ class Source:
     retain: bool = True
     noise: float = 0.0
     """Relative rounding error of its gradients: the machine epsilon of the forward pass."""
+    weight: float = 1.0
+    """Of its loss in the loss whose curvature is wanted."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ class _Prober:
         self.parameters.add(gradient, -length / norm if norm > 0 else 0.0)
         s = self.parameters.get() - start
         after, later = batch.loss_and_gradient()
-        y = later - gradient
-        predicted = self._predicted(gradient, s)
-        ratio = (before - after) / predicted if predicted > 0 else 0.0
+        y = (later - gradient) * source.weight
+        predicted = self._predicted(gradient * source.weight, s)
+        ratio = source.weight * (before - after) / predicted if predicted > 0 else 0.0
         outcome = self._judge(source, s, y, ratio, norm)
         record = ProbeRecord(
             len(self.records), source.name, rate, radius, before, after, norm, dot(s, s) ** 0.5, dot(y, y) ** 0.5,
@@ -108,7 +110,7 @@ class _Prober:
             return False, False, "ratio"
         if ratio > GOOD:
             self.radius = min(self.radius * 1.5, self.config.probe_radius_max)
-        if dot(y, y) ** 0.5 <= source.noise * norm and not self.full_length:
+        if dot(y, y) ** 0.5 <= source.noise * source.weight * norm and not self.full_length:
             self.full_length = True  # from here on steps are as long as the radius, so that y rises above rounding
             return False, False, "noise"
         outcome = self.history.add(s, y, source.retain)
@@ -156,7 +158,8 @@ def build_history(
     """
     history = CurvatureHistory(
         config.pairs, parameters.size, parameters.device,
-        normalize=config.normalize, curv_tol=config.curv_tol, damping=config.damping,
+        normalize=config.normalize, curv_tol=config.curv_tol, curv_test=config.curv_test, powell=config.powell,
+        gamma=config.gamma,
     )  # fmt: skip
     prober = _Prober(parameters, history, config)
     with parameters.preserved():

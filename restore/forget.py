@@ -12,7 +12,15 @@ from .devices import input_device
 from .encoding import Encoded, encode, pad_id_of, prompt_ids
 from .objective import evaluation_mode
 
-__all__ = ["AFFIRMATIVE", "REFUSAL_PREFIXES", "ForgetReport", "encode_forget", "forget_rows", "looks_like_refusal"]
+__all__ = [
+    "AFFIRMATIVE",
+    "REFUSAL_PREFIXES",
+    "ForgetReport",
+    "Target",
+    "encode_forget",
+    "forget_rows",
+    "looks_like_refusal",
+]
 
 AFFIRMATIVE = "Sure, here is"
 """What is ascended where a row has no `target` and the model refuses."""
@@ -25,6 +33,8 @@ REFUSAL_PREFIXES = (
 """How refusals begin, in lower case. Enough to choose forget rows by; rates are for a judge to measure."""
 
 Row = Mapping[str, Any]
+Target = Literal["self", "affirmative", "prompt", "refusal"]
+"""What a forget loss is taken on; the last two need no answers of the model."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,8 @@ class ForgetReport:
     """Rows that the model refused."""
     empty: int
     """Rows that the model answered with nothing."""
+    base_refusals: int = 0
+    """Rows with a refusal of the base model."""
 
     def to_dict(self) -> dict[str, int]:
         """The counts by name."""
@@ -77,7 +89,7 @@ def forget_rows(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Row],
-    target: Literal["self", "affirmative"] = "self",
+    target: Target = "self",
     max_new_tokens: int = 64,
     batch_size: int = 8,
     refusal_prefixes: Sequence[str] = REFUSAL_PREFIXES,

@@ -1,64 +1,79 @@
 """The influence update and the line search that keeps the retain loss within bounds (equations 2, 4 and 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
 from ..errors import InputError
-from .lbfgs import CurvatureHistory, dot
+from .config import RestoreConfig
+from .estimators import Curvature
 from .objective import NonFiniteError, Objective
 from .parameters import FlatParameters
+from .vectors import combine, dot
 
 __all__ = ["Backtrack", "InfluenceStep", "backtrack", "influence_step", "loss_or_infinity"]
 
 
 @dataclass(frozen=True)
 class InfluenceStep:
-    """An update of the parameters that raises the forget loss."""
+    """An update of the parameters."""
 
     step: Tensor
     """The update, [n]."""
     gain: float
-    """g'H^-1 g, positive."""
+    """d'Delta, positive: d the direction that was asked for, the pull included, and Delta = H^-1 d."""
     direction_norm: float
-    """|H^-1 g|, before scaling."""
+    """|Delta|, before scaling."""
     norm: float
     """|step|."""
     predicted: float
-    """g'step: the first-order rise of the forget loss, in nats per token."""
+    """-gradient'step: what the loss that is descended falls by, to first order, in nats per token."""
 
 
 def influence_step(
-    history: CurvatureHistory,
+    curvature: Curvature,
     gradient: Tensor,
-    trust_radius: float,
-    scale: Literal["trust", "euclid"] = "trust",
-    max_update: float = float("inf"),
+    config: RestoreConfig,
+    pull: Tensor | None = None,
+    groups: Sequence[tuple[int, int]] = (),
+    origin: Tensor | None = None,
 ) -> InfluenceStep:
-    """Scales Delta = +H^-1 g, the ascent of the forget loss in the metric of the curvature (equation 5).
+    """Delta = H^-1 (-gradient - floor * pull), scaled.
 
-    Algorithm 2 writes Delta = -H^-1 g, which would lower the loss on harmful answers; equations 2, 4 and 5 ascend.
+    With the loss -L_forget and no pull it is equation 5, the ascent of the forget loss in the metric of the curvature.
+    (Algorithm 2 writes Delta = -H^-1 g, which would lower the loss on harmful answers; equations 2, 4 and 5 ascend.)
+    The pull comes out as it is in directions without curvature, and hardly at all in those with much of it.
 
     Args:
-        history: gives the product with H^-1.
-        gradient: g, the gradient of the forget loss, [n].
-        trust_radius: delta of equation 4. With scale "trust" the step is delta * Delta / sqrt(g'Delta), its solution.
-        scale: "euclid" makes the step max_update * Delta / |Delta| instead, as Algorithm 2 does.
-        max_update: Euclidean length that the step may not exceed.
+        curvature: gives the product with H^-1.
+        gradient: of the loss that is descended, [n].
+        config: `scale` "newton" leaves Delta as it is; "trust" makes it trust_radius * Delta / sqrt(d'Delta), the
+            solution of equation 4; "euclid" makes it max_update * Delta / |Delta|, as Algorithm 2 does. Then
+            `max_update` and `layer_radius` limit it.
+        pull: lambda * theta, [n].
+        groups: slices of the vector that `layer_radius` limits one by one.
+        origin: theta, [n], which `layer_radius` is relative to.
 
     Raises:
-        InputError: the forget loss would not rise along Delta to first order.
+        InputError: H is not positive definite along the update, or the gradient vanishes.
     """
-    delta = history.inverse_product(gradient)
-    gain, length = dot(gradient, delta), dot(delta, delta) ** 0.5
+    wanted = -gradient if pull is None else combine([gradient, pull], [-1.0, -curvature.floor])
+    delta = curvature.inverse_product(wanted)
+    gain, length = dot(wanted, delta), dot(delta, delta) ** 0.5
     if not gain > 0 or not length > 0:
         raise InputError(
-            f"The forget loss does not rise along the influence update (first-order gain {gain:g}, gradient norm "
+            f"The loss does not fall along the influence update (first-order gain {gain:g}, gradient norm "
             f"{dot(gradient, gradient) ** 0.5:g}). Give forget rows that the model complies with."
         )
-    factor = max_update / length if scale == "euclid" else min(trust_radius / gain**0.5, max_update / length)
-    return InfluenceStep(delta * factor, gain, length, length * factor, gain * factor)
+    longest = float("inf") if config.max_update is None else config.max_update
+    wished = {"newton": 1.0, "trust": config.trust_radius / gain**0.5, "euclid": longest / length}[config.scale]
+    step = delta * min(wished, longest / length)
+    if config.layer_radius is not None and origin is not None:
+        for begin, end in groups:
+            part, size = step[begin:end], float(origin[begin:end].norm())
+            part.mul_(min(1.0, config.layer_radius * size / max(float(part.norm()), 1e-30)))
+    return InfluenceStep(step, gain, length, dot(step, step) ** 0.5, -dot(gradient, step))
 
 
 @dataclass(frozen=True)

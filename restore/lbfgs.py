@@ -9,9 +9,11 @@ from torch import Tensor
 
 from .vectors import combine, dot, dots
 
-__all__ = ["CurvatureHistory", "Normalize", "PairOutcome", "dot"]
+__all__ = ["CurvatureHistory", "Gamma", "Normalize", "PairOutcome", "Test", "dot"]
 
 Normalize = Literal["joint", "separate"]
+Test = Literal["relative", "absolute"]
+Gamma = Literal["median", "newest"]
 DEGENERATE = 1e-10
 """Steps and gradient changes shorter than this carry no information."""
 POWELL = 0.2
@@ -48,7 +50,9 @@ class CurvatureHistory:
         *,
         normalize: Normalize = "joint",
         curv_tol: float = 1e-6,
-        damping: bool = True,
+        curv_test: Test = "relative",
+        powell: bool = True,
+        gamma: Gamma = "median",
     ) -> None:
         """Makes room for `size` pairs of `dimension` entries: 8 * size * dimension bytes in one block.
 
@@ -59,11 +63,14 @@ class CurvatureHistory:
             normalize: "joint" divides s and y by the length of s, which leaves H and B unchanged; "separate" makes
                 both unit vectors (Algorithm 1, line 20, to the letter), which replaces each curvature by a cosine and
                 multiplies the H of a single pair by |y|/|s|.
-            curv_tol: a pair counts only if <s,y> exceeds this share of |s||y|. Algorithm 1, line 19, compares <s,y>
-                itself, whose meaning would change with the length of the step.
-            damping: blends y with Bs before that test where curvature is low or negative (Powell).
+            curv_tol: a pair counts only if <s,y> exceeds this share of |s||y|.
+            curv_test: "absolute" compares <s,y> itself, before any normalisation, as Algorithm 1, line 19; its
+                meaning changes with the length of the step.
+            powell: blends y with Bs before that test where curvature is low or negative (Powell).
+            gamma: how the scale of H0 is chosen, see the attribute.
         """
-        self.normalize, self.curv_tol, self.damping = normalize, curv_tol, damping
+        self.normalize, self.powell = normalize, powell
+        self.curv_tol, self.curv_test, self.gamma_of = curv_tol, curv_test, gamma
         self.damped = self.rejected = 0
         self._block = torch.empty(2, size, dimension, dtype=torch.float32, device=device)
         self._ss = torch.zeros(size, size, dtype=torch.float64)
@@ -80,11 +87,27 @@ class CurvatureHistory:
     def gamma(self) -> float:
         """The scale of H0: the median of <s,y>/<y,y> over pairs of the retain sets (over all, where there are none).
 
-        The usual choice, the newest pair, would let the order of the data sets decide.
+        The usual choice, the newest pair, lets the order of the data sets decide.
         """
+        if self.gamma_of == "newest" and self._slots:
+            return self._gammas[self._slots[-1]]
         from_retain = [self._gammas[slot] for slot in self._slots if self._retain[slot]]
         found = from_retain or [self._gammas[slot] for slot in self._slots]
         return median(found) if found else 1.0
+
+    @property
+    def floor(self) -> float:
+        """1/gamma, the curvature in directions that no pair has seen."""
+        return 1 / self.gamma
+
+    def report(self) -> dict[str, float]:
+        """Numbers for the trace."""
+        return {
+            "pairs": len(self),
+            "pairs_rejected": self.rejected,
+            "pairs_damped": self.damped,
+            "gamma": self.gamma,
+        }
 
     def add(self, s: Tensor, y: Tensor, retain: bool = True) -> PairOutcome:
         """Offers a pair: degenerate ones are refused, then y is damped, then curvature that is too low is refused.
@@ -97,11 +120,13 @@ class CurvatureHistory:
         s_norm, y_norm = dot(s, s) ** 0.5, dot(y, y) ** 0.5
         if not (s_norm > DEGENERATE and y_norm > DEGENERATE):
             return self._refuse(False, "degenerate")
+        if self.curv_test == "absolute" and not dot(s, y) > self.curv_tol:
+            return self._refuse(False, "curvature")
         s, y = s / s_norm, y / (s_norm if self.normalize == "joint" else y_norm)
         y, damped = self._damp(s, y)
         self.damped += damped
         sy, yy = dot(s, y), dot(y, y)
-        if not (sy > 0 and sy > self.curv_tol * (dot(s, s) * yy) ** 0.5):
+        if not sy > 0 or (self.curv_test == "relative" and not sy > self.curv_tol * (dot(s, s) * yy) ** 0.5):
             return self._refuse(damped, "curvature")
         if damped and self.normalize == "separate":
             y, sy, yy = y / yy**0.5, sy / yy**0.5, 1.0
@@ -113,7 +138,7 @@ class CurvatureHistory:
         return PairOutcome(False, damped, reason)
 
     def _damp(self, s: Tensor, y: Tensor) -> tuple[Tensor, bool]:
-        if not self.damping or not self._slots:  # there is no B to blend with before the first pair
+        if not self.powell or not self._slots:  # there is no B to blend with before the first pair
             return y, False
         bs = self.product(s)
         expected, found = dot(s, bs), dot(s, y)

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from .label_logits import MicroBatch
+from .losses import Losses
 from .objective import TokenMeanLoss, evaluation_mode
-from .problem import Losses
 
 __all__ = ["NpoLoss"]
 
@@ -29,11 +29,12 @@ class NpoLoss(TokenMeanLoss):
         """
         rows = losses.rows[name]
         super().__init__(losses.model, losses.parameters, rows, losses.micro_batch_size, losses.pad, name)
-        self._count = len(rows)  # the mean is over sequences
+        self.count = len(rows)  # the mean is over sequences
         self._beta = beta
         with evaluation_mode(losses.model), torch.no_grad():
-            self._reference = {batch: self._row_sums(batch) for batch in self._batches}
+            self._reference = {batch: self._row_sums(batch) for batch in self.batches}
 
-    def _sum(self, batch: MicroBatch) -> Tensor:
+    def batch_sum(self, batch: MicroBatch) -> Tensor:
+        """The loss summed over the sequences of a micro-batch."""
         log_ratio = self._reference[batch] - self._row_sums(batch)  # log pi - log pi_ref, [rows]
         return (2 / self._beta * functional.softplus(self._beta * log_ratio, threshold=500)).sum()

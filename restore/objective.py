@@ -56,7 +56,11 @@ class TokenMeanLoss:
     """Cross-entropy in nats per response token: the sum over all rows divided by the number of tokens of all rows.
 
     Being a mean over tokens of the whole set, neither it nor its gradient depends on the micro-batch size.
-    Logits are computed for response tokens alone. Other losses of the same tokens override `_sum`.
+    Logits are computed for response tokens alone. Other losses of the same tokens override `batch_sum`.
+
+    Attributes:
+        model: the model whose loss it is.
+        count: T, the number of response tokens (or whatever else the mean is over).
     """
 
     def __init__(
@@ -80,9 +84,9 @@ class TokenMeanLoss:
         """
         if not rows:
             raise InputError(f"The {name} set is empty. Give it at least one row.")
-        self._model, self._parameters, self._name = model, parameters, name
+        self.model, self._parameters, self._name = model, parameters, name
         self._rows, self._size, self._pad = rows, micro_batch_size, pad_id
-        self._count = sum(row.targets for row in rows)
+        self.count = sum(row.targets for row in rows)
         self._run = LabelModel(model)
 
     def loss(self) -> float:
@@ -91,9 +95,9 @@ class TokenMeanLoss:
         Raises:
             NonFiniteError: it is infinite or not a number.
         """
-        with evaluation_mode(self._model), torch.no_grad():
-            total = math.fsum(float(self._sum(batch)) for batch in self._batches)
-        return self._finite(total / self._count, "loss")
+        with evaluation_mode(self.model), torch.no_grad():
+            total = math.fsum(float(self.batch_sum(batch)) for batch in self.batches)
+        return self._finite(total / self.count, "loss")
 
     def loss_and_gradient(self) -> tuple[float, Tensor]:
         """The loss and its gradient [n]; gradients left on the parameters before are dropped.
@@ -103,15 +107,15 @@ class TokenMeanLoss:
         """
         parts: list[Tensor] = []
         self._parameters.zero_grad()
-        with evaluation_mode(self._model), torch.enable_grad():
-            for batch in self._batches:
-                part = self._sum(batch)
-                (part / self._count).backward()
+        with evaluation_mode(self.model), torch.enable_grad():
+            for batch in self.batches:
+                part = self.batch_sum(batch)
+                (part / self.count).backward()
                 parts.append(part.detach())
         gradient = self._parameters.gradient()
         self._parameters.zero_grad()
         self._finite(dot(gradient, gradient) ** 0.5, "gradient norm")
-        return self._finite(math.fsum(map(float, parts)) / self._count, "loss"), gradient
+        return self._finite(math.fsum(map(float, parts)) / self.count, "loss"), gradient
 
     def label_logits(self, batch: MicroBatch) -> LabelLogits:
         """Logits [n, V], targets [n] and rows [n] of a micro-batch's n labels: one forward pass of the model.
@@ -121,15 +125,16 @@ class TokenMeanLoss:
         return self._run(batch)
 
     @cached_property
-    def _batches(self) -> list[MicroBatch]:
-        return micro_batches(self._rows, self._size, self._pad, input_device(self._model))
+    def batches(self) -> list[MicroBatch]:
+        """All rows, as micro-batches."""
+        return micro_batches(self._rows, self._size, self._pad, input_device(self.model))
 
     def _losses(self, batch: MicroBatch) -> Tensor:
         """Cross-entropy of each response token, [n] float64, row after row."""
         logits, targets, _ = self.label_logits(batch)
         return token_losses(logits, targets).double()
 
-    def _sum(self, batch: MicroBatch) -> Tensor:
+    def batch_sum(self, batch: MicroBatch) -> Tensor:
         """Summed cross-entropy of one micro-batch, a float64 scalar."""
         return self._losses(batch).sum()
 
@@ -157,13 +162,15 @@ def probe_batches(
     name: str,
     seed: str,
     limit: int,
+    fewest: int = FEWEST_BATCHES,
+    kind: type[TokenMeanLoss] = TokenMeanLoss,
 ) -> list[TokenMeanLoss]:
     """Cuts rows, shuffled by `seed`, into at most `limit` probe batches, each an objective of its own.
 
-    A batch has `size` rows, or fewer where that would leave fewer than four batches.
+    A batch has `size` rows, or fewer where that would leave fewer than `fewest` batches.
     """
     order = list(rows)
     random.Random(seed).shuffle(order)
-    size = min(size, math.ceil(len(order) / FEWEST_BATCHES))
+    size = min(size, math.ceil(len(order) / fewest))
     parts = [order[begin : begin + size] for begin in range(0, len(order), size)][:limit]
-    return [TokenMeanLoss(model, parameters, part, micro_batch_size, pad_id, name) for part in parts]
+    return [kind(model, parameters, part, micro_batch_size, pad_id, name) for part in parts]

@@ -9,12 +9,13 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import InputError
 from .data import RestorationData, Rows
 from .encoding import encode_all, pad_id_of
+from .harmful import answer_forget
 from .lbfgs import dot
 from .loading import load_adapter, load_base, load_tokenizer, save_adapter
+from .losses import Losses
 from .methods.base import BuildContext, Built
 from .parameters import FlatParameters
 from .prepare import trainable_adapter
-from .problem import Losses, answer_forget
 from .restoration import Trace
 from .unlearn_config import ControlConfig, UnlearnConfig
 from .unlearning import Terms, unlearn_parameters

@@ -3,33 +3,21 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import InputError
 from .influence import backtrack
-from .lbfgs import dot
+from .losses import Losses
 from .objective import Objective
 from .parameters import FlatParameters
-from .problem import Losses
 from .restoration import Tick, Trace
+from .terms import Term, descent
 from .unlearn_config import RetainedUnlearnConfig, UnlearnConfig
+from .vectors import dot
 
-__all__ = ["Term", "Terms", "retain_terms", "unlearn_parameters"]
-
-
-@dataclass(frozen=True)
-class Term:
-    """One weighted part of the loss that a step descends."""
-
-    name: str
-    """Its column in the trace."""
-    weight: float
-    """Negative to ascend."""
-    objective: Objective
+__all__ = ["Terms", "retain_terms", "unlearn_parameters"]
 
 
 Terms = Callable[[int, int], Sequence[Term]]
@@ -79,10 +67,11 @@ def unlearn_parameters(
     for iteration in range(config.iterations):
         for step in range(config.steps):
             began = time.perf_counter()
-            values, gradient = _descent(terms(iteration, step))
+            values, gradient = descent(terms(iteration, step))
             norm = _norm(gradient)
             first = first or norm
-            row = {"iteration": iteration, "step": step, "retain_loss_before": retain_loss, **values}
+            row = {"iteration": iteration, "step": step, "retain_loss_before": retain_loss}
+            row |= {f"{name}_before": value for name, value in values.items()}
             row |= _move(parameters, gradient, _length(norm, first, config), retain_check, trace)
             row["retain_loss"] = retain_loss = row["retain_loss"] if row["accepted"] else retain_loss
             row |= {"distance": _norm(parameters.get() - start), "gradient_evaluations": len(values)}
@@ -96,13 +85,6 @@ def unlearn_parameters(
 
 def _norm(vector: Tensor) -> float:
     return math.sqrt(dot(vector, vector))
-
-
-def _descent(terms: Sequence[Term]) -> tuple[dict[str, float], Tensor]:
-    """The value of each term, unweighted, and the gradient of their weighted sum, [n]."""
-    found = [(term, *term.objective.loss_and_gradient()) for term in terms]
-    total = torch.stack([term.weight * gradient for term, _, gradient in found]).sum(0)
-    return {f"{term.name}_before": value for term, value, _ in found}, total
 
 
 def _length(norm: float, first: float, config: UnlearnConfig) -> float:

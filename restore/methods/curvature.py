@@ -15,14 +15,15 @@ NEEDS = ("forget", "curvature_forget", "retain_1", "retain_2", "retain_check")
 
 @dataclass(frozen=True, kw_only=True)
 class Curvature(RestoreConfig):
-    """Influence updates along the inverse curvature of the fine-tuned model's loss. Settings: those of RestoreConfig.
+    """Influence updates in the metric of the fine-tuned model's curvature. Settings: those of RestoreConfig.
 
-    `seed` and `max_length` are the run's.
+    `seed` and `max_length` are the run's. In a config, `preset: paper` or `preset: paper_literal` takes the paper's
+    settings in place of the defaults.
     """
 
     name: ClassVar[str] = "curvature"
     stage: ClassVar[Stage] = "post-hoc"
-    summary: ClassVar[str] = "Curvature-aware restoration: raises the forget loss inside a bound on the retain loss."
+    summary: ClassVar[str] = "Curvature-aware restoration: back to the base's refusals, inside a retain bound."
     paper: ClassVar[str] = "arXiv 2511.18039"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = NEEDS

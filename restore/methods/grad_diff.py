@@ -7,7 +7,7 @@ from ..unlearn_config import RetainedUnlearnConfig
 from .base import BuildContext, Built, Stage
 
 if TYPE_CHECKING:
-    from ..problem import Losses
+    from ..losses import Losses
     from ..unlearning import Terms
 
 __all__ = ["GradDiff"]
@@ -36,7 +36,8 @@ class GradDiff(RetainedUnlearnConfig):
 
     def terms(self, losses: "Losses") -> "Terms":
         """-forget_weight * L_forget + retain_weight * L_retain, the latter on a batch for each step."""
-        from ..unlearning import Term, retain_terms
+        from ..terms import Term
+        from ..unlearning import retain_terms
 
         forget, retain = Term("forget_loss", -self.forget_weight, losses.on("forget")), retain_terms(losses, self)
         return lambda iteration, step: (forget, *retain(iteration, step))

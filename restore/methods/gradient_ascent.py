@@ -7,7 +7,7 @@ from ..unlearn_config import UnlearnConfig
 from .base import BuildContext, Built, Stage
 
 if TYPE_CHECKING:
-    from ..problem import Losses
+    from ..losses import Losses
     from ..unlearning import Terms
 
 __all__ = ["GradientAscent"]
@@ -36,7 +36,7 @@ class GradientAscent(UnlearnConfig):
 
     def terms(self, losses: "Losses") -> "Terms":
         """-L_forget."""
-        from ..unlearning import Term
+        from ..terms import Term
 
         forget = Term("forget_loss", -1.0, losses.on("forget"))
         return lambda iteration, step: (forget,)

@@ -8,7 +8,7 @@ from ..unlearn_config import RetainedUnlearnConfig
 from .base import BuildContext, Built, Stage
 
 if TYPE_CHECKING:
-    from ..problem import Losses
+    from ..losses import Losses
     from ..unlearning import Terms
 
 __all__ = ["Npo"]
@@ -46,7 +46,8 @@ class Npo(RetainedUnlearnConfig):
     def terms(self, losses: "Losses") -> "Terms":
         """forget_weight * L_NPO + retain_weight * L_retain; the model as it is now becomes the reference."""
         from ..npo import NpoLoss
-        from ..unlearning import Term, retain_terms
+        from ..terms import Term
+        from ..unlearning import retain_terms
 
         forget = Term("npo_loss", self.forget_weight, NpoLoss(losses, "forget", self.beta))
         retain = retain_terms(losses, self)

@@ -101,7 +101,7 @@ def test_labels_go_where_the_logits_are(model: Any) -> None:
 
     add_hook_to_module(model.get_base_model().lm_head, _Elsewhere())
     loss = TokenMeanLoss(model, FlatParameters(model), [Encoded((5, 6, 7), 1)], 1, 1)
-    assert loss._sum(loss._batches[0]).device.type == "meta"
+    assert loss.batch_sum(loss.batches[0]).device.type == "meta"
 
 
 def test_input_goes_to_the_embeddings() -> None:

@@ -118,8 +118,8 @@ def test_the_base_model_is_one_context_away(model: Any) -> None:
     loss = TokenMeanLoss(model, FlatParameters(model), ROWS, 5, 1)
     with model.disable_adapter():
         base = torch.cat(expected(model))
-        torch.testing.assert_close(loss.label_logits(loss._batches[0]).logits, base, rtol=1e-5, atol=1e-5)
-    assert not torch.allclose(loss.label_logits(loss._batches[0]).logits, base, atol=1e-2)
+        torch.testing.assert_close(loss.label_logits(loss.batches[0]).logits, base, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(loss.label_logits(loss.batches[0]).logits, base, atol=1e-2)
 
 
 def test_logits_of_another_shape_are_refused() -> None:

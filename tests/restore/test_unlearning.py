@@ -9,6 +9,7 @@ import torch
 from safebasin.errors import InputError
 from safebasin.registry import load
 from safebasin.restore.encoding import encode_all, pad_id_of
+from safebasin.restore.losses import Losses
 from safebasin.restore.methods.grad_diff import GradDiff
 from safebasin.restore.methods.gradient_ascent import GradientAscent
 from safebasin.restore.methods.npo import Npo
@@ -16,9 +17,9 @@ from safebasin.restore.npo import NpoLoss
 from safebasin.restore.objective import TokenMeanLoss
 from safebasin.restore.parameters import FlatParameters
 from safebasin.restore.prepare import trainable_adapter
-from safebasin.restore.problem import Losses
+from safebasin.restore.terms import Term
 from safebasin.restore.unlearn_config import RetainedUnlearnConfig, UnlearnConfig
-from safebasin.restore.unlearning import Term, retain_terms, unlearn_parameters
+from safebasin.restore.unlearning import retain_terms, unlearn_parameters
 from safetensors.torch import load_file
 from torch.nn.functional import cosine_similarity
 

@@ -1,0 +1,47 @@
+"""The losses of one model over encoded rows, as functions of its parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .encoding import Encoded
+from .objective import FEWEST_BATCHES, TokenMeanLoss, probe_batches
+from .parameters import FlatParameters
+
+__all__ = ["Losses"]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of one model over encoded rows, as functions of its parameters."""
+
+    model: Any
+    parameters: FlatParameters
+    rows: Mapping[str, Sequence[Encoded]]
+    """Name of the set -> its rows."""
+    pad: int
+    micro_batch_size: int
+    seed: int
+
+    def on(self, name: str, kind: type[TokenMeanLoss] = TokenMeanLoss) -> TokenMeanLoss:
+        """The loss on a whole set."""
+        return kind(self.model, self.parameters, self.rows[name], self.micro_batch_size, self.pad, name)
+
+    def batches(
+        self,
+        name: str,
+        iteration: int,
+        size: int,
+        limit: int,
+        *,
+        fewest: int = FEWEST_BATCHES,
+        kind: type[TokenMeanLoss] = TokenMeanLoss,
+    ) -> list[TokenMeanLoss]:
+        """At most `limit` batches of a set, shuffled anew in each iteration.
+
+        They have `size` rows, or fewer where that would leave fewer than `fewest` batches.
+        """
+        return probe_batches(
+            self.model, self.parameters, self.rows[name], size=size, name=name, pad_id=self.pad, kind=kind,
+            micro_batch_size=self.micro_batch_size, limit=limit, seed=f"{self.seed + iteration} {name}", fewest=fewest,
+        )  # fmt: skip
