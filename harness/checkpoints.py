@@ -124,6 +124,7 @@ def _spec(
         "parent": parent.digest if parent else None,
         "method": step.method,
         "settings": step.settings,
+        "adapter": checkpoint_digest(Path(step.settings["adapter"])) if step.settings.get("adapter") else None,
         "finetune": asdict(config.finetune.training()),
         "lora": config.finetune.lora(),
         "seed": step.seed,

@@ -119,11 +119,32 @@ def restore(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of RestoreConfig, e.g. epsilon=0.05."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides splits and the order of curvature batches.")] = 0,
+    frontier: Annotated[
+        str | None,
+        typer.Option(
+            "--frontier", metavar="EPS,EPS,...", help="Restores under each of these epsilons and evaluates the results."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="With --frontier: YAML with the tasks and judges of the evaluation.")
+    ] = None,
 ) -> None:
     """The curvature-aware restoration alone, on any LoRA adapter."""
-    from .restoring import restore_adapter
+    from .restoring import read_settings, restore_adapter
 
-    restore_adapter(base, adapter, forget, retain, output, settings or [], seed, _console())
+    given = read_settings(settings or [])
+    if frontier is None:
+        restore_adapter(base, adapter, forget, retain, output, given, seed, _console())
+        return
+    from .config_file import read_yaml
+    from .frontier import frontier_config, read_epsilons, restore_frontier
+
+    evaluation = read_yaml(config) if config else None
+    checked = frontier_config(base, adapter, forget, retain, read_epsilons(frontier), given, evaluation, seed)
+    result = restore_frontier(checked, output, _console())
+    for what, reason in result.failures.items():
+        _complain(f"{what}: {reason}")
+    raise typer.Exit(result.exit_code)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -55,6 +55,9 @@ def check_methods(config: RunConfig) -> Iterator[Fault]:
             yield Fault(at, f"unknown method '{spec.name}'. {suggest(spec.name, [BASE, *known])}")
         else:
             yield from _setting_faults(place, spec.name, spec.settings)
+            adapter = spec.settings.get("adapter") if spec.name == "lora" else None
+            if isinstance(adapter, str) and not (Path(adapter) / "adapter_config.json").is_file():
+                yield Fault(f"{place}.adapter", f"'{adapter}' is no PEFT adapter folder")
         if label in config.labels[:i]:
             yield Fault(
                 at, f"the row '{label}' is there already; take one out, or tell them apart by a `label` setting"
@@ -72,7 +75,7 @@ def check_data(config: RunConfig) -> Iterator[Fault]:
     """Data sets and files that are there."""
     yield from _source("finetune.dataset", config.finetune.dataset, ("sandbox_task", "dolly"))
     yield from _source("data.safety", config.data.safety, ("auto", "sandbox", "advbench"))
-    for key in ("advbench_csv", "dolly_jsonl"):
+    for key in ("retain", "advbench_csv", "dolly_jsonl"):
         path = getattr(config.data, key)
         if path and not Path(path).is_file():
             yield Fault(f"data.{key}", f"there is no file '{path}'")

@@ -125,6 +125,8 @@ class DataConfig(_Frozen):
 
     safety: UserPath = "auto"
     """`sandbox`, `advbench` or a JSONL or CSV file; `auto` is the sandbox's when that is what is fine-tuned on."""
+    retain: UserPath | None = None
+    """JSONL or CSV file of task rows for the retain sets; None holds them out of the fine-tuning data."""
     advbench_csv: UserPath | None = None
     dolly_jsonl: UserPath | None = None
 
@@ -157,6 +159,8 @@ class RunConfig(_Frozen):
     judges: tuple[Annotated[dict[str, dict[str, Any]], BeforeValidator(_judge)], ...] = ()
     """For each facet the first judge that decides it counts; so the first one decides the headline."""
     engine: Literal["auto", "hf"] = "auto"
+    frontier: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """Epsilons: a method that takes one, and is given none, gets a row for each of these."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     limit: PositiveInt | None = None
     """Documents per task; None is all."""

@@ -10,7 +10,8 @@ from .config_model import RunConfig
 
 __all__ = ["SPLITS", "read_rows", "rows_for"]
 
-TASK_SPLITS = ("task_train", "retain_1", "retain_2", "retain_check")
+RETAIN_SPLITS = ("retain_1", "retain_2", "retain_check")
+TASK_SPLITS = ("task_train", *RETAIN_SPLITS)
 SAFETY_SPLITS = ("forget", "curvature_forget", "safety")
 SPLITS = (*TASK_SPLITS, *SAFETY_SPLITS)
 FORGET_SIZE = 50
@@ -25,6 +26,8 @@ def rows_for(split: str, config: RunConfig) -> Rows:
     Raises:
         InputError: unknown split or data set, or its file is missing, empty or lacks a column.
     """
+    if split in RETAIN_SPLITS and config.data.retain:
+        return _thirds(read_rows(Path(config.data.retain), ("prompt", "response")), split, config.data.retain)
     if split in TASK_SPLITS:
         return _task_rows(split, config.finetune.dataset, config.data.dolly_jsonl)
     if split in SAFETY_SPLITS:
@@ -50,7 +53,14 @@ def _parts(rows: Rows, split: str, dataset: str) -> Rows:
         raise InputError(f"{dataset} has {len(rows)} rows; at least 15 are needed, since a fifth of them is held out.")
     if split == "task_train":
         return rows[: len(rows) - held]
-    return rows[len(rows) - held :][TASK_SPLITS.index(split) - 1 :: len(TASK_SPLITS) - 1]
+    return _thirds(rows[len(rows) - held :], split, dataset)
+
+
+def _thirds(rows: Rows, split: str, dataset: str) -> Rows:
+    """Every third row, from a place of its own for each retain set."""
+    if len(rows) < len(RETAIN_SPLITS):
+        raise InputError(f"{dataset} has {len(rows)} rows; the three retain sets need at least one each.")
+    return rows[RETAIN_SPLITS.index(split) :: len(RETAIN_SPLITS)]
 
 
 @lru_cache(maxsize=32)

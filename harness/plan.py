@@ -1,5 +1,6 @@
 """What a run will do, before any of it is done: which adapters are built from what, and which task each row answers."""
 
+import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from .config_model import BASE, MethodSpec, RunConfig
 from .naming import build_id
 from .plan_view import plan_table
 
-__all__ = ["BuildStep", "Cell", "Plan", "Row", "make_plan", "plan_table"]
+__all__ = ["BuildStep", "Cell", "Plan", "Row", "entries", "frontier_points", "make_plan", "plan_table"]
 
 PARENT = "lora"
 """The method whose checkpoint every post-hoc method starts from."""
@@ -125,15 +126,16 @@ def make_plan(config: RunConfig) -> Plan:
     """Lays out a checked config: for each model and seed its methods, and the checkpoints that they share.
 
     The base model does not depend on a seed: it has one row, with the first. Entries with the same method and
-    settings share one build, and post-hoc methods start from the `lora` of their model and seed, listed or not.
+    settings share one build, and post-hoc methods start from the first `lora` listed, or from one that no row shows.
     """
     builds: dict[str, BuildStep] = {}
     rows = []
+    parent = next((spec.settings for spec in config.methods if spec.name == PARENT), {})
     for model in config.models:
         for seed in config.seeds:
-            for spec, label in zip(config.methods, config.labels, strict=True):
+            for spec, label in entries(config):
                 if spec.name != BASE:
-                    *parents, step = _steps(model.id, spec, label, seed)
+                    *parents, step = _steps(model.id, spec, label, seed, parent)
                     for each in (*parents, step):
                         builds.setdefault(each.id, each)
                     rows.append(Row(model.id, label, step.stage, seed, step.id))
@@ -142,14 +144,42 @@ def make_plan(config: RunConfig) -> Plan:
     return Plan(config, tuple(builds.values()), tuple(_cells(config, rows)))
 
 
-def _steps(model: str, spec: MethodSpec, label: str, seed: int) -> Iterator[BuildStep]:
+def entries(config: RunConfig) -> Iterator[tuple[MethodSpec, str]]:
+    """The methods with their labels; those on the frontier once for each epsilon."""
+    for spec, label in zip(config.methods, config.labels, strict=True):
+        points = config.frontier if _takes_epsilon(spec) else ()
+        for epsilon in points:
+            swept = spec.model_copy(update={"settings": {**spec.settings, "epsilon": epsilon}})
+            yield swept, f"{label}[epsilon={epsilon:g}]"
+        if not points:
+            yield spec, label
+
+
+def frontier_points(config: RunConfig) -> dict[str, tuple[str, float]]:
+    """Label of a row on the frontier -> (label of its method, epsilon)."""
+    listed = zip(config.methods, config.labels, strict=True)
+    return {
+        f"{label}[epsilon={epsilon:g}]": (label, epsilon)
+        for spec, label in listed
+        if _takes_epsilon(spec)
+        for epsilon in config.frontier
+    }
+
+
+def _takes_epsilon(spec: MethodSpec) -> bool:
+    if spec.name == BASE or "epsilon" in spec.settings:
+        return False
+    return "epsilon" in inspect.signature(registry.load("methods", spec.name)).parameters
+
+
+def _steps(model: str, spec: MethodSpec, label: str, seed: int, parent_settings: dict[str, Any]) -> Iterator[BuildStep]:
     """The build of one entry, after that of its parent if it has one."""
     stage = registry.load("methods", spec.name).stage
     parent = None
     if stage == "post-hoc":
-        parent = build_id(model, PARENT, {}, seed)
+        parent = build_id(model, PARENT, parent_settings, seed)
         parent_stage = registry.load("methods", PARENT).stage
-        yield BuildStep(parent, model, PARENT, PARENT, {}, seed, None, parent_stage)
+        yield BuildStep(parent, model, PARENT, PARENT, parent_settings, seed, None, parent_stage)
     own = build_id(model, spec.name, spec.settings, seed)
     yield BuildStep(own, model, label, spec.name, spec.settings, seed, parent, stage)
 

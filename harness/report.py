@@ -14,7 +14,7 @@ from ..results.records import Verdict, combine
 from ..tasks.catalog import TaskInfo
 from .checkpoints import load_checkpoint
 from .evaluate import task_infos
-from .plan import Cell, Plan, Row
+from .plan import Cell, Plan, Row, frontier_points
 from .store import JudgeRecord, Store
 
 if TYPE_CHECKING:
@@ -30,13 +30,15 @@ JUDGED = ("hrr", "prefill", "over_refusal")
 def report(folder: Path, console: Console, store_path: Path | None = None) -> "pd.DataFrame":
     """Rewrites leaderboard.csv and leaderboard.md of a run folder and prints the table.
 
-    A run with several seeds gets leaderboard-seeds.csv and .md as well: the means over seeds.
+    A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
+    frontier.csv, frontier-at-equal-loss.csv and frontier.svg.
 
     Raises:
         InputError: the folder holds no run, or nothing of it is finished.
     """
     from ..results.aggregate import aggregate, write_aggregate
     from ..results.export import write_csv, write_markdown
+    from ..results.frontier import frontier, write_frontier
     from ..results.leaderboard import leaderboard
     from ..results.terminal import render
 
@@ -49,6 +51,8 @@ def report(folder: Path, console: Console, store_path: Path | None = None) -> "p
     frame = leaderboard(results)
     if len(plan.config.seeds) > 1:
         write_aggregate(aggregate(results), folder / "leaderboard-seeds.csv")
+    if plan.config.frontier:
+        write_frontier(frontier(results, frontier_points(plan.config)), folder)
     write_csv(frame, folder / "leaderboard.csv")
     write_markdown(frame, folder / "leaderboard.md")
     render(frame, console)

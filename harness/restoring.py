@@ -15,7 +15,7 @@ from .models import resolve
 from .progress import bars
 from .quiet import quiet
 
-__all__ = ["restore_adapter"]
+__all__ = ["read_settings", "restore_adapter"]
 
 
 def restore_adapter(
@@ -24,7 +24,7 @@ def restore_adapter(
     forget: Path,
     retain: Path,
     output: Path,
-    settings: Sequence[str],
+    given: dict[str, Any],
     seed: int,
     console: Console,
 ) -> None:
@@ -33,7 +33,6 @@ def restore_adapter(
     Raises:
         InputError: a file, the model, the adapter or a setting is unusable.
     """
-    given = _settings(settings)
     forget_rows = read_rows(forget, ("prompt",))
     retain_rows = read_rows(retain, ("prompt", "response"))
     quiet()
@@ -58,8 +57,12 @@ def restore_adapter(
     console.print(f"The restored adapter is in {output}", highlight=False)
 
 
-def _settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """Reads `key=value` pairs, the values as YAML."""
+def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """Reads `key=value` pairs, the values as YAML.
+
+    Raises:
+        InputError: one is of another form.
+    """
     found: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -1,9 +1,10 @@
 """Plain LoRA fine-tuning: the model whose safety the other methods defend or restore."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
-from .base import BuildContext, Built, Stage
+from .base import BuildContext, Built, Stage, copy_adapter
 
 __all__ = ["Lora"]
 
@@ -19,12 +20,18 @@ class Lora:
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("task_train",)
 
+    adapter: str | None = None
+    """Folder of a trained adapter to take as it is, instead of training one."""
+
     def build(self, context: BuildContext) -> Built:
-        """Trains on `task_train` with a response-only loss and saves the adapter.
+        """Trains on `task_train` with a response-only loss and saves the adapter; or copies the one that is given.
 
         Raises:
             InputError: the model, the rows or the adapter's settings are unusable, or training diverges.
         """
+        if self.adapter is not None:
+            copy_adapter(Path(self.adapter), context.output)
+            return Built(details={"adapter": self.adapter})
         from ..encoding import encode_all
         from ..loading import load_base, load_tokenizer, new_adapter, save_adapter
         from ..training import train

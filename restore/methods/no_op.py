@@ -1,15 +1,12 @@
 """Control: the fine-tuned adapter once more."""
 
-import shutil
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ...errors import InputError
-from .base import BuildContext, Built, Stage
+from .base import BuildContext, Built, Stage, copy_adapter
 
 __all__ = ["NoOp"]
-
-COPIED = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,5 @@ class NoOp:
         """
         if context.parent is None:
             raise InputError("The method no_op copies a fine-tuned adapter, and none was given. Run lora first.")
-        found = [context.parent / name for name in COPIED if (context.parent / name).is_file()]
-        if len(found) < 2:
-            raise InputError(f"'{context.parent}' is no PEFT adapter. Give the folder that save_pretrained wrote.")
-        for file in found:
-            shutil.copy(file, context.output)
+        copy_adapter(context.parent, context.output)
         return Built(details={"moved_norm": 0.0, "accepted_steps": 0, "gradient_evaluations": 0})
