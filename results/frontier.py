@@ -86,12 +86,13 @@ def at_equal_loss(frame: pd.DataFrame, reference: str, budgets: Sequence[float] 
 def _at(frame: pd.DataFrame, budget: float) -> pd.DataFrame:
     import pandas as pd
 
-    tuned = frame[frame["method"] == TUNED].set_index("seed")
-    chosen = []
+    tuned = {row["seed"]: row for row in frame[frame["method"] == TUNED].to_dict("records")}
+    chosen: list[dict[Any, Any]] = []
     for (method, seed), group in frame.dropna(subset=["epsilon"]).groupby(["method", "seed"], sort=False):
-        within = group[group["eval_loss"] <= tuned.loc[seed, "eval_loss"] + budget]
-        best = within.sort_values("epsilon").iloc[-1] if len(within) else tuned.loc[seed]
-        chosen.append({**best.to_dict(), "method": method, "seed": seed, "budget": budget})
+        points = group.sort_values("epsilon").to_dict("records")
+        within = [row for row in points if row["eval_loss"] <= tuned[seed]["eval_loss"] + budget]
+        best = within[-1] if within else tuned[seed]
+        chosen.append({**best, "method": method, "seed": seed, "budget": budget})
     return pd.DataFrame(chosen)
 
 
