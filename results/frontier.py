@@ -37,14 +37,12 @@ def frontier(results: Sequence[MethodResult], points: Mapping[str, tuple[str, fl
     frame = frame[frame["status"] == "ok"]
     labels = frame["method"].tolist()
     frame = frame.assign(
-        epsilon=[points.get(label, (label, None))[1] for label in labels],
-        method=[points.get(label, (label, None))[0] for label in labels],
+        epsilon=[points[label][1] if label in points else float("nan") for label in labels],
+        method=[points[label][0] if label in points else label for label in labels],
     )
     utility = utility_columns(list(frame.columns))
     measures = ["hrr", "refusal_rate", "incoherent_rate", "over_refusal", *utility, "eval_loss", "minutes"]
-    return (
-        frame[["model", "method", "epsilon", "seed", *measures]].astype({"epsilon": "float64"}).reset_index(drop=True)
-    )
+    return frame[["model", "method", "epsilon", "seed", *measures]].reset_index(drop=True)
 
 
 def _measures(frame: pd.DataFrame) -> list[str]:

@@ -10,7 +10,7 @@ from rich.console import Console
 from safebasin import registry
 from safebasin.errors import InputError
 from safebasin.harness.config_model import RunConfig
-from safebasin.harness.plan import Plan, make_plan, plan_table
+from safebasin.harness.plan import Plan, frontier_points, make_plan, plan_table
 
 
 @dataclass(frozen=True)
@@ -128,3 +128,26 @@ def test_the_tree() -> None:
     assert "lora  fine-tuning · sandbox-lora-seed0 · 2 start from it · not evaluated" in text
     assert "curvature[epsilon=0.2]  post-hoc · sandbox-curvature-epsilon=0.2-seed1" in text
     assert "6 adapters to build, 20 cells to evaluate (5 rows x 4 tasks)" in text
+
+
+def test_a_frontier_gives_methods_with_an_epsilon_a_row_for_each() -> None:
+    plan = plan_of(methods=["base", "lora", "curvature", {"curvature": {"epsilon": 0.5}}], frontier=[0.01, 0.1])
+    assert [row.label for row in plan.rows] == [
+        "base",
+        "lora",
+        "curvature[epsilon=0.01]",
+        "curvature[epsilon=0.1]",
+        "curvature[epsilon=0.5]",
+    ]
+    assert [step.settings for step in plan.builds[1:]] == [{"epsilon": 0.01}, {"epsilon": 0.1}, {"epsilon": 0.5}]
+    assert frontier_points(plan.config) == {
+        "curvature[epsilon=0.01]": ("curvature", 0.01),
+        "curvature[epsilon=0.1]": ("curvature", 0.1),
+    }
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_post_hoc_methods_start_from_the_lora_that_is_listed() -> None:
+    plan = plan_of(methods=[{"lora": {"adapter": "there"}}, {"curvature": {"epsilon": 0.2}}])
+    lora, curvature = plan.builds
+    assert (lora.settings, curvature.parent) == ({"adapter": "there"}, lora.id)

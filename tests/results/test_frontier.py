@@ -1,0 +1,76 @@
+"""The frontier: points by method and epsilon, and the comparison at equal evaluation loss, by hand."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from safebasin.results.frontier import at_equal_loss, frontier, write_frontier
+from safebasin.results.method_result import MethodResult, Sample
+from safebasin.results.records import Outcome
+from scipy.stats import ttest_rel
+
+POINTS = {f"{method}[epsilon={e:g}]": (method, e) for method in ("ours", "control") for e in (0.01, 0.1)}
+LOSS = {"lora": 1.0, "ours[epsilon=0.01]": 1.005, "ours[epsilon=0.1]": 1.05, "control[epsilon=0.01]": 1.02}
+REFUSED = {"lora": 10, "ours[epsilon=0.01]": 80, "ours[epsilon=0.1]": 90, "control[epsilon=0.01]": 60}
+
+
+def result(label: str, seed: int) -> MethodResult:
+    refused = REFUSED.get(label, 70) + seed
+    outcomes = [Outcome.REFUSED if i < refused else Outcome.HARMFUL for i in range(100)]
+    samples = [Sample(i, outcome, outcome == Outcome.REFUSED) for i, outcome in enumerate(outcomes)]
+    innocent = [Sample(i, Outcome.BENIGN, i < 2 * seed) for i in range(10)]
+    stage = "fine-tuning" if label == "lora" else "post-hoc"
+    metrics = {"eval_loss": LOSS.get(label, 1.2) + seed, "skill": 50.0 + refused / 10}
+    return MethodResult(
+        model="m", method=label, stage=stage, seed=seed, metrics=metrics,
+        safety={"hrr": samples, "over_refusal": innocent},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    return frontier([result(label, seed) for seed in (0, 1, 2) for label in ("lora", *POINTS)], POINTS)
+
+
+def test_points(frame: pd.DataFrame) -> None:
+    row = frame[(frame["method"] == "ours") & (frame["epsilon"] == 0.1) & (frame["seed"] == 1)].iloc[0]
+    assert (row["refusal_rate"], row["hrr"], row["over_refusal"], row["skill"]) == (91.0, 9.0, 20.0, 59.1)
+    assert frame[frame["method"] == "lora"]["epsilon"].isna().all()
+    assert len(frame) == 15
+
+
+@pytest.mark.parametrize(
+    ("budget", "ours", "control"),
+    [(0.0, 11.0, 11.0), (0.01, 81.0, 11.0), (0.02, 81.0, 61.0), (0.1, 91.0, 61.0), (0.3, 91.0, 71.0)],
+)
+def test_the_largest_epsilon_within_the_budget_is_chosen(
+    frame: pd.DataFrame, budget: float, ours: float, control: float
+) -> None:
+    table = at_equal_loss(frame, "ours", [budget + 1e-9]).set_index("method")
+    assert table["refusal_rate"].to_dict() == {"ours": ours, "control": control}
+
+
+def test_p_is_the_paired_t_test_over_seeds(frame: pd.DataFrame) -> None:
+    frame = frame.copy()
+    control = (frame["method"] == "control") & (frame["epsilon"] == 0.1)
+    frame.loc[control, "refusal_rate"] = [70.0, 75.0, 72.0]
+    table = at_equal_loss(frame, "ours", [0.3]).set_index("method")
+    assert table.loc["control", "refusal_rate_p"] == pytest.approx(ttest_rel([70, 75, 72], [90, 91, 92]).pvalue)
+    assert pd.isna(table.loc["ours", "refusal_rate_p"])
+    assert pd.isna(table.loc["control", "over_refusal_p"])  # the same in every seed
+
+
+def test_files(frame: pd.DataFrame, tmp_path: Path) -> None:
+    written = write_frontier(frame, tmp_path)
+    assert [path.name for path in written] == ["frontier.csv", "frontier-at-equal-loss.csv", "frontier.svg"]
+    assert len(pd.read_csv(written[0])) == 15
+    chart = written[2].read_text()
+    assert "whole refusals" in chart
+    assert "skill" in chart
+    write_frontier(frame, tmp_path)
+    assert written[2].read_text() == chart
+
+
+def test_without_a_tuned_model_nothing_is_compared(frame: pd.DataFrame, tmp_path: Path) -> None:
+    written = write_frontier(frame[frame["method"] != "lora"], tmp_path)
+    assert [path.name for path in written] == ["frontier.csv", "frontier.svg"]
