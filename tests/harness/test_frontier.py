@@ -27,7 +27,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_epsilons() -> None:
     assert read_epsilons("0.003,0.01") == [0.003, 0.01]
-    with pytest.raises(InputError, match="'0.1;0.2' is no list of numbers"):
+    with pytest.raises(InputError, match=r"'0\.1;0\.2' is no list of numbers"):
         read_epsilons("0.1;0.2")
 
 
