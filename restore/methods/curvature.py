@@ -41,7 +41,8 @@ class Curvature(RestoreConfig):
         from ..problem import restore_on
 
         config = replace(self, seed=context.seed, max_length=context.max_length)
-        data = RestorationData(**{name: context.data[name] for name in NEEDS})
+        sets = {name: context.data[name] for name in NEEDS}
+        data = RestorationData(**{**sets, "forget": sets["forget"][: config.forget_size]})
         tokenizer = load_tokenizer(context.base, context.revision)
         base = load_base(context.base, context.revision, context.dtype, context.device)
         model = load_adapter(base, context.parent, trainable=True)
