@@ -61,7 +61,7 @@ class RestoreConfig:
     """Data sets of the curvature. `mixed` is the paper's; with pairs it is not that of the retain loss (A-12)."""
     fresh_curvature: bool = True
     """Whether each iteration estimates the curvature anew, on batches drawn anew (A-20), or the first one for all."""
-    damping: float = 0.1
+    damping: float = 0.2
     """Curvature assumed in all directions, as a share of that along the first gradient (not with pairs)."""
     cg_iterations: int = 20
     """Products for one solution, at most."""
