@@ -28,5 +28,7 @@ MODELS: dict[str, tuple[type[PretrainedConfig], dict[str, Any], tuple[int, int]]
 """Configuration, and the paper's seconds per curvature construction and per influence update (table 10, one H100)."""
 PAPER_GB = 48.9
 """Of Llama-2-7B (table 9)."""
-TINY: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2}  # fmt: skip
+TINY: dict[str, Any] = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
