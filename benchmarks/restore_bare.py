@@ -41,18 +41,23 @@ def bare_passes(model: Any, passes: Sequence[tuple[MicroBatch, bool]], loss: Los
     model.zero_grad()
 
 
-def in_turns(runs: Mapping[str, Run], repetitions: int) -> dict[str, list[float]]:
-    """Seconds of each run, the order turning by one in each repetition; a first round is thrown away."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
+def in_turns(runs: Mapping[str, Run], repetitions: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds, and seconds of processor time, of each run, the order turning by one in each repetition.
+
+    A first round is thrown away. On cores shared with others the time of the processor is the steadier of the two.
+    """
+    wall: dict[str, list[float]] = {name: [] for name in runs}
+    used: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for repetition in range(-1, repetitions):
         shift = repetition % len(names)
         for name in names[shift:] + names[:shift]:
-            begin = time.perf_counter()
+            begin, spent = time.perf_counter(), time.process_time()
             runs[name]()
             if repetition >= 0:
-                taken[name].append(time.perf_counter() - begin)
-    return taken
+                wall[name].append(time.perf_counter() - begin)
+                used[name].append(time.process_time() - spent)
+    return wall, used
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:

@@ -87,12 +87,12 @@ def fixed_rows(count: int, length: int, prompt: int, vocabulary: int, seed: int)
 
 
 def uneven_rows(count: int, longest: int, vocabulary: int, seed: int) -> list[Encoded]:
-    """Random rows whose prompts and answers are log-normally long (medians 24 and 32 tokens), cut at `longest`."""
+    """Random rows whose prompts and answers are log-normally long (medians 16 and 24 tokens), cut at `longest`."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for row in fixed_rows(count, longest, 1, vocabulary, seed):
         spread = torch.randn(2, generator=generator) * torch.tensor([0.6, 0.9])
-        prompt, answer = spread.exp() * torch.tensor([24, 32])
+        prompt, answer = spread.exp() * torch.tensor([16, 24])
         start = min(int(prompt) + 1, longest // 2)
         made.append(Encoded(row.ids[: min(start + int(answer) + 1, longest)], start))
     return made

@@ -1,0 +1,182 @@
+"""Time and memory of a whole restoration of 7B and 8B models on one GPU, beside the paper's figures.
+
+Random weights in the shapes of Llama-2-7B, Llama-3.1-8B and Qwen2.5-7B, made on the GPU in bfloat16, nothing is
+downloaded; LoRA of rank 32 on queries and values; 10 pairs of 64 rows, 50 forget rows, 200 rows that hold the bound,
+3 iterations, all rows of 256 tokens. With random weights some probe steps are rejected, which costs further ones: the
+table has their number. FLOP are those of matrix products and attention, counted on one micro-batch.
+
+    python benchmarks/restore_gpu.py [--models llama-2-7b ...] [--micro-batch-size 4] [--output FILE]
+    python benchmarks/restore_gpu.py --tiny --device cpu    # only to see that all of it runs
+"""
+
+import argparse
+import gc
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+from restore_bench import PAD, Restoration, fixed_rows, noted_passes, random_adapted
+from restore_shapes import COMMON, MODELS, PAPER_GB, TINY
+from rich.console import Console
+from rich.table import Table
+from safebasin.restore.config import RestoreConfig
+from safebasin.restore.objective import TokenMeanLoss
+from safebasin.restore.prepare import trainable_adapter
+from safebasin.restore.problem import Losses
+from torch.utils.flop_counter import FlopCounterMode
+
+COUNTS = {"forget": 50, "curvature_forget": 256, "retain_1": 256, "retain_2": 256, "retain_check": 200}
+LENGTH, PROMPT = 256, 64
+
+
+class Stopwatch:
+    """Seconds of each curvature construction and each influence update, from a restoration's progress."""
+
+    def __init__(self, config: RestoreConfig, device: str) -> None:
+        self.construction: list[float] = []
+        self.update: list[float] = []
+        self._device, self._steps = device, config.pairs + 2
+        self._begin = self._probed = self.now()
+
+    def now(self) -> float:
+        """Once all work given to the device is done."""
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def tick(self, what: str, done: int, total: int) -> None:
+        """Takes the time; the first construction includes the retain loss before all updates."""
+        now = self.now()
+        if done < (len(self.construction) + 1) * self._steps:  # after a probe step
+            self._probed = now
+            return
+        self.construction.append(self._probed - self._begin)
+        self.update.append(now - self._probed)
+        self._begin = now
+
+
+def matmul_rate(device: str, size: int) -> float:
+    """FLOP per second of a bfloat16 matrix product, the best of 20."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    best = float("inf")
+    for _ in range(20):
+        begin = time.perf_counter()
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
+
+
+def flop_per_row(losses: Losses) -> tuple[int, int]:
+    """FLOP per row of a gradient and of a loss."""
+    rows = losses.rows["forget"][: losses.micro_batch_size]
+    loss = TokenMeanLoss(losses.model, losses.parameters, rows, losses.micro_batch_size, PAD)
+    found = []
+    for run in (loss.loss_and_gradient, loss.loss):
+        with FlopCounterMode(display=False) as counter:
+            run()
+        found.append(counter.get_total_flops() // len(rows))
+    return found[0], found[1]
+
+
+def run_whole(restoration: Restoration, given: argparse.Namespace) -> dict[str, Any]:
+    """Seconds, passes and FLOP of a restoration, after one gradient and one loss to warm up."""
+    losses, config = restoration.losses, restoration.config
+    of_gradient, of_loss = flop_per_row(losses)
+    watch = Stopwatch(config, given.device)
+    begin = watch.now()
+    with noted_passes() as passes:
+        trace = restoration.run(watch.tick)
+    seconds = watch.now() - begin
+    rows = [sum(len(batch.input_ids) for batch, made in passes if made == gradient) for gradient in (True, False)]
+    return {
+        "seconds": seconds,
+        "construction seconds": median(watch.construction),
+        "update seconds": median(watch.update),
+        "probe steps": len(trace.probes),
+        "pairs": sum(row["pairs"] for row in trace.iterations),
+        "rows with gradient": rows[0],
+        "rows without": rows[1],
+        "flop": rows[0] * of_gradient + rows[1] * of_loss,
+    }
+
+
+def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one model."""
+    kind, shape, _ = MODELS[name]
+    shape = {**shape, **(TINY if given.tiny else {})}
+    if given.device == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    model = random_adapted(kind(**shape, **COMMON), given.device, torch.bfloat16)
+    divide = 16 if given.tiny else 1
+    config = RestoreConfig(micro_batch_size=given.micro_batch_size, batch_size=64 // divide)
+    made = {
+        part: fixed_rows(max(1, count // divide), LENGTH // divide, PROMPT // divide, shape["vocab_size"], seed)
+        for seed, (part, count) in enumerate(COUNTS.items())
+    }
+    with trainable_adapter(model) as parameters:
+        losses = Losses(model, parameters, made, PAD, config.micro_batch_size, config.seed)
+        found = run_whole(Restoration(losses, config), given)
+    found["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+    found["peak GB"] = torch.cuda.max_memory_allocated() / 1e9 if given.device == "cuda" else None
+    return found
+
+
+def report(found: dict[str, dict[str, Any]], rate: float, device: str) -> None:
+    """Prints the figures beside the paper's."""
+    rows = {
+        "seconds of a curvature construction": [f"{row['construction seconds']:.1f}" for row in found.values()],
+        "  in the paper (one H100)": [str(MODELS[name][2][0]) for name in found],
+        "seconds of an influence update": [f"{row['update seconds']:.1f}" for row in found.values()],
+        "  in the paper": [str(MODELS[name][2][1]) for name in found],
+        "seconds in all": [f"{row['seconds']:.1f}" for row in found.values()],
+        "probe steps, of which pairs": [f"{row['probe steps']}, {row['pairs']}" for row in found.values()],
+        "peak GB": ["-" if row["peak GB"] is None else f"{row['peak GB']:.1f}" for row in found.values()],
+        "TFLOP/s": [f"{row['flop'] / row['seconds'] / 1e12:.3g}" for row in found.values()],
+        "  of a matrix product's": [f"{row['flop'] / row['seconds'] / rate:.0%}" for row in found.values()],
+    }
+    table = Table("", *found)
+    for what, values in rows.items():
+        table.add_row(what, *values)
+    console = Console()
+    console.print(table)
+    console.print(f"{device}: {rate / 1e12:.3g} TFLOP/s in a bfloat16 matrix product.")
+    console.print(f"The paper's peak (Llama-2-7B): {PAPER_GB} GB. Aim on one H200: at most 120 s in all and 22 GB.")
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    options.add_argument("--micro-batch-size", type=int, default=4, help="rows per forward pass: memory against speed")
+    options.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    options.add_argument("--tiny", action="store_true", help="tiny shapes and few rows, to see that it runs")
+    options.add_argument("--output", type=Path, help="a JSON file for all figures; nothing is written without it")
+    given = options.parse_args()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        print("No CUDA device was found. Run this on a machine with one, or add --tiny --device cpu.", file=sys.stderr)
+        return 2
+    if given.device == "cpu" and not given.tiny:
+        print("A 7B model on the CPU would take days. Add --tiny.", file=sys.stderr)
+        return 2
+    rate = matmul_rate(given.device, 256 if given.tiny else 8192)
+    found = {name: measure(name, given) for name in given.models}
+    device = torch.cuda.get_device_name() if given.device == "cuda" else "CPU"
+    report(found, rate, device)
+    if given.output:
+        whole = {"device": device, "matmul FLOP/s": rate, "models": found}
+        given.output.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
