@@ -12,7 +12,7 @@ from safebasin.restore.parameters import FlatParameters
 from safebasin.restore.prepare import trainable_adapter
 from torch import Tensor
 
-from .dense import OTHERS, ROWS, cross_entropy, divergence, gauss_newton, hessian, loss_on, matrix, small_model
+from .dense import OTHERS, cross_entropy, divergence, gauss_newton, hessian, loss_on, matrix, small_model
 
 
 def close(found: Tensor, expected: Tensor, rtol: float = 1e-4) -> bool:
