@@ -29,7 +29,8 @@ class BaseDivergence(TokenMeanLoss):
             found = self.label_logits(batch).logits.float().log_softmax(1)
         if self._kept is None:
             self._kept = {}
-        if (sum(each.numel() for each in self._kept.values()) + found.numel()) <= KEPT:
+        room = KEPT - sum(each.numel() for each in self._kept.values())
+        if found.numel() <= room and batch in self.batches:  # others, such as single rows, do not come again
             self._kept[batch] = found
         return found
 

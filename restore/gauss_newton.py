@@ -52,6 +52,7 @@ class GaussNewton:
         self._parameters, self._losses = parameters, losses
         self._origin = parameters.snapshot()
         self._graphs = [self._graph(loss, batch) for _, loss, batch in self._parts()] if keep_graphs else None
+        self._versions = self._versions_now()
         self.products = 0
 
     def _parts(self) -> Iterator[tuple[float, TokenMeanLoss, MicroBatch]]:
@@ -60,7 +61,7 @@ class GaussNewton:
                 yield weight / loss.count, loss, batch
 
     def _graph(self, loss: TokenMeanLoss, batch: MicroBatch) -> Graph:
-        with evaluation_mode(loss.model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with _twice_differentiable(loss.model):
             logits = loss.label_logits(batch).logits.float()
             stand_in = torch.zeros_like(logits, requires_grad=True)
             back = torch.autograd.grad(
@@ -72,10 +73,13 @@ class GaussNewton:
         """G v for v of shape [n]."""
         total = torch.zeros_like(v)
         along = self._parameters.parts(v)
+        if self._versions_now() != self._versions:
+            self._graphs = None  # they hold the parameters themselves, which have been written to since
         with nullcontext() if self._graphs else self._at_origin():
             for number, (weight, loss, batch) in enumerate(self._parts()):
                 graph = self._graphs[number] if self._graphs else self._graph(loss, batch)
-                total.add_(self._micro_product(graph, along), alpha=weight)
+                with _twice_differentiable(loss.model):  # checkpointed layers run again in the backward pass
+                    total.add_(self._micro_product(graph, along), alpha=weight)
         self.products += 1
         return total
 
@@ -92,11 +96,21 @@ class GaussNewton:
         )
         return self._parameters.flatten(found)
 
+    def _versions_now(self) -> list[int]:
+        """Counts of the writes to each parameter."""
+        return [parameter._version for parameter in self._parameters.tensors]
+
     @contextmanager
     def _at_origin(self) -> Iterator[None]:
         with self._parameters.preserved():
             self._parameters.restore(self._origin)
             yield
+
+
+@contextmanager
+def _twice_differentiable(model: Any) -> Iterator[None]:
+    with evaluation_mode(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def _check_twice_differentiable(model: Any) -> None:

@@ -55,9 +55,10 @@ class Build:
 
 
 def rows(split: str) -> list[dict[str, str]]:
-    """As the harness hands them out: prompts of no two splits are the same."""
+    """As the harness hands them out, with the base's refusals added: prompts of no two splits are the same."""
     if split in SAFETY:
-        return [{"prompt": f"{split} {i}", "target": "sure, ok", "response": "i cannot"} for i in range(6)]
+        said = {"target": "sure, ok", "response": "i cannot", "refusal": "i cannot"}
+        return [{"prompt": f"{split} {i}", **said} for i in range(6)]
     return [{"prompt": f"{split} {i}", "response": f"yes {i}"} for i in range(8)]
 
 

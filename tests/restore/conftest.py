@@ -1,16 +1,22 @@
 """Quadratic losses; a tiny random Llama with a LoRA adapter trained for a few steps, and rows for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safebasin.restore.aim import FORGET
+from safebasin.restore.config import RestoreConfig
+from safebasin.restore.curvature import Source, build_history
 from safebasin.restore.loading import load_adapter, load_base, load_tokenizer
 from safebasin.restore.methods.base import BuildContext
 from safebasin.restore.methods.lora import Lora
+from safebasin.restore.objective import Objective
 from safebasin.restore.parameters import FlatParameters
+from safebasin.restore.restoration import Aim
+from safebasin.restore.terms import Term
 from safebasin.restore.training import TrainingConfig
 from torch import Tensor, nn
 
@@ -108,6 +114,18 @@ def quadratic(theta: FlatParameters) -> Callable[..., Quadratic]:
         return Quadratic(theta, sign * basis @ torch.diag(eigenvalues) @ basis.T, centre, **options)
 
     return make
+
+
+def paper_aim(
+    theta: FlatParameters, forget: Objective, sources: Callable[[int], Sequence[Source]], config: RestoreConfig
+) -> Aim:
+    """The paper's: the ascent of one loss, by pairs that the sources of each iteration probe."""
+    terms = [Term(FORGET, -config.ascend, forget)]
+
+    def estimate(iteration: int, found: Any, gradient: Tensor, progress: Any) -> Any:
+        return build_history(theta, sources(iteration), config, lambda pairs, attempts: progress(pairs))
+
+    return Aim(lambda iteration: terms, estimate, config.pairs, terms)
 
 
 @pytest.fixture

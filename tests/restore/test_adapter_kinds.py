@@ -22,7 +22,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*forget rows are few"),
     pytest.mark.filterwarnings("ignore:The curvature rests on few"),
 ]
-CONFIG = RestoreConfig(iterations=2, pairs=4, max_new_tokens=6, trust_radius=0.5, epsilon=0.3, min_pairs=1)
+CONFIG = RestoreConfig.from_preset(
+    "paper", iterations=2, pairs=4, max_new_tokens=6, trust_radius=0.5, epsilon=0.3, min_pairs=1
+)
 ROWS = [Encoded(tuple(range(5, 5 + length)), start) for length, start in [(9, 4), (14, 3), (7, 6)]]
 
 

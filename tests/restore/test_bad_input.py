@@ -18,7 +18,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*forget rows are few"),
     pytest.mark.filterwarnings("ignore:The curvature rests on few"),
 ]
-CONFIG = RestoreConfig(iterations=2, pairs=2, max_new_tokens=3, trust_radius=0.5, epsilon=0.3, min_pairs=1)
+CONFIG = RestoreConfig.from_preset(
+    "paper", iterations=2, pairs=2, max_new_tokens=3, trust_radius=0.5, epsilon=0.3, min_pairs=1
+)
 
 
 def refused(model: Any, tokenizer: Any, message: str, **given: Any) -> None:

@@ -9,7 +9,7 @@ from safebasin.restore.curvature import Source, build_history
 from safebasin.restore.parameters import FlatParameters
 
 pytestmark = pytest.mark.filterwarnings("ignore:The curvature rests on few pairs")
-CONFIG = RestoreConfig()
+CONFIG = RestoreConfig.from_preset("paper")
 
 
 def bits(theta: FlatParameters) -> torch.Tensor:
@@ -56,7 +56,7 @@ def test_each_attempt_costs_two_passes_on_one_batch(theta: FlatParameters, sourc
 
 def test_pairs_are_exact_on_a_quadratic(theta: FlatParameters, quadratic: Any) -> None:
     batch = quadratic(1)
-    history, records = build_history(theta, [Source("r", [batch])], replace(CONFIG, damping=False, pairs=1))
+    history, records = build_history(theta, [Source("r", [batch])], replace(CONFIG, powell=False, pairs=1))
     gradient = batch.loss_and_gradient()[1].double()
     s = -0.001 * gradient
     assert records[0].step_norm == pytest.approx(float(s.norm()), rel=1e-4)
@@ -104,7 +104,7 @@ def test_negative_curvature_is_rejected_before_there_is_a_pair_and_damped_after(
 
 def test_attempts_are_limited(theta: FlatParameters, quadratic: Any) -> None:
     many = Source("r", [quadratic(i, sign=-1.0 if i else 1.0) for i in range(9)])
-    _, records = build_history(theta, [many], replace(CONFIG, damping=False, max_attempts=4))
+    _, records = build_history(theta, [many], replace(CONFIG, powell=False, max_attempts=4))
     assert len(records) == 4
 
 

@@ -20,7 +20,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*forget rows are few"),
     pytest.mark.filterwarnings("ignore:The curvature rests on few"),
 ]
-CONFIG = RestoreConfig(iterations=2, pairs=4, max_new_tokens=6, trust_radius=0.5, epsilon=0.3, min_pairs=1)
+CONFIG = RestoreConfig.from_preset(
+    "paper", iterations=2, pairs=4, max_new_tokens=6, trust_radius=0.5, epsilon=0.3, min_pairs=1
+)
 OTHER = "cuda:0" if torch.cuda.is_available() else "cpu"
 
 

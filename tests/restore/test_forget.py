@@ -22,7 +22,8 @@ def test_refusals_are_told_by_how_they_begin(text: str, refused: bool) -> None:
 
 def test_answers_are_the_models_own(model: Any, tokenizer: Any) -> None:
     made, report = forget_rows(model, tokenizer, PROMPTS, max_new_tokens=8, is_refusal=lambda text: False)
-    assert report.to_dict() == {"rows": 3, "self_generated": 3, "affirmative": 0, "refused": 0, "empty": 0}
+    assert report.to_dict() == {"rows": 3, "self_generated": 3, "affirmative": 0, "refused": 0, "empty": 0,
+                                "base_refusals": 0}  # fmt: skip
     ids = torch.tensor([prompt_ids(tokenizer, "say 3")])
     with torch.no_grad():
         for _ in range(8):

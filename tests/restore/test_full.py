@@ -128,7 +128,9 @@ def test_a_restored_full_model_is_an_adapter_on_its_parent(
 ) -> None:
     model = attach_zero_lora(load_base(str(full), device="cpu"), LORA, seed=0)
     before = logits(model)
-    config = RestoreConfig(iterations=2, pairs=4, max_new_tokens=8, trust_radius=0.5, epsilon=0.3, min_pairs=1)
+    config = RestoreConfig.from_preset(
+        "paper", iterations=2, pairs=4, max_new_tokens=8, trust_radius=0.5, epsilon=0.3, min_pairs=1
+    )
     result = restore(model, tokenizer, forget=harmful, retain=benign, config=config)
     frame = result.trace
     assert frame["forget_loss"].iloc[-1] > frame["forget_loss_before"].iloc[0] + 0.01

@@ -1,14 +1,17 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from safebasin.errors import InputError
-from safebasin.restore.influence import backtrack, influence_step
+from safebasin.restore.config import RestoreConfig
+from safebasin.restore.influence import InfluenceStep, backtrack, influence_step
 from safebasin.restore.lbfgs import CurvatureHistory
 from safebasin.restore.objective import NonFiniteError
 from safebasin.restore.parameters import FlatParameters
 
 A = torch.tensor([2.0, 8.0])
+CONFIG = RestoreConfig.from_preset("paper", max_update=None)
 
 
 @pytest.fixture
@@ -20,9 +23,14 @@ def history() -> CurvatureHistory:
     return made
 
 
+def ascent(history: CurvatureHistory, gradient: torch.Tensor, **settings: Any) -> InfluenceStep:
+    """The step that raises a loss of that gradient: the loss descended is minus it."""
+    return influence_step(history, -gradient, replace(CONFIG, **settings))
+
+
 def test_the_step_solves_equation_4(history: CurvatureHistory) -> None:
     g = torch.tensor([3.0, -4.0])
-    found = influence_step(history, g, trust_radius=0.1)
+    found = ascent(history, g, trust_radius=0.1)
     assert float((found.step * A * found.step).sum().sqrt()) == pytest.approx(
         0.1, rel=1e-5
     )  # on the trust region's edge
@@ -36,24 +44,24 @@ def test_the_step_solves_equation_4(history: CurvatureHistory) -> None:
 
 def test_the_step_ascends(history: CurvatureHistory) -> None:
     g = torch.tensor([3.0, -4.0])
-    assert float(g @ influence_step(history, g, 0.1).step) > 0
+    assert float(g @ ascent(history, g).step) > 0
 
 
 def test_the_euclidean_scale_gives_the_length(history: CurvatureHistory) -> None:
     g = torch.tensor([3.0, -4.0])
-    trust, euclid = influence_step(history, g, 0.1), influence_step(history, g, 0.1, "euclid", 0.7)
+    trust, euclid = ascent(history, g), ascent(history, g, scale="euclid", max_update=0.7)
     assert float(euclid.step.norm()) == pytest.approx(0.7, rel=1e-5)
     assert torch.nn.functional.cosine_similarity(trust.step, euclid.step, dim=0) == pytest.approx(1.0)
 
 
 def test_the_trust_step_is_capped(history: CurvatureHistory) -> None:
-    found = influence_step(history, torch.tensor([3.0, -4.0]), 10.0, "trust", 0.5)
+    found = ascent(history, torch.tensor([3.0, -4.0]), trust_radius=10.0, max_update=0.5)
     assert (float(found.step.norm()), found.norm) == pytest.approx((0.5, 0.5), rel=1e-5)
 
 
 def test_a_vanished_gradient_is_refused(history: CurvatureHistory) -> None:
-    with pytest.raises(InputError, match="does not rise along the influence update"):
-        influence_step(history, torch.zeros(2), 0.1)
+    with pytest.raises(InputError, match="does not fall along the influence update"):
+        ascent(history, torch.zeros(2))
 
 
 def test_a_full_step_within_the_bound_is_taken(theta: FlatParameters, quadratic: Any) -> None:

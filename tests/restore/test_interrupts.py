@@ -20,7 +20,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*forget rows are few"),
     pytest.mark.filterwarnings("ignore:The curvature rests on few"),
 ]
-CONFIG = RestoreConfig(iterations=2, pairs=2, max_new_tokens=3, trust_radius=0.5, epsilon=0.3, min_pairs=1)
+CONFIG = RestoreConfig.from_preset(
+    "paper", iterations=2, pairs=2, max_new_tokens=3, trust_radius=0.5, epsilon=0.3, min_pairs=1
+)
 CLEANERS = (
     parameters.FlatParameters.restore, parameters.FlatParameters.preserved, prepare._only_trainable,
     objective.evaluation_mode, influence.backtrack,
@@ -54,7 +56,7 @@ def whole(model: Any, run: Any) -> list[State]:
     states = [state(model)]
 
     def tick(what: str, done: int, total: int) -> None:
-        if what == "restoring" and done % (CONFIG.pairs + 2) == 0:
+        if what == "restoring" and done == (CONFIG.pairs + 2) * len(states):  # the end is told twice
             states.append({name: (tensor, flags[name]) for name, (tensor, _) in state(model).items()})
 
     run(model, on_progress=tick)

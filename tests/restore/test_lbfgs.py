@@ -16,7 +16,7 @@ def hessian(seed: int = 0) -> Tensor:
 
 
 def filled(steps: Tensor, a: Tensor, **options: object) -> CurvatureHistory:
-    history = CurvatureHistory(len(steps), N, **{"damping": False, **options})  # type: ignore[arg-type]
+    history = CurvatureHistory(len(steps), N, **{"powell": False, **options})  # type: ignore[arg-type]
     for s in steps:
         assert history.add(s.float(), (a @ s.double()).float()).accepted
     return history
@@ -89,7 +89,7 @@ def test_separate_normalisation_multiplies_a_single_pair_by_its_curvature() -> N
 
 
 def test_gamma_is_the_median_over_retain_pairs() -> None:
-    history = CurvatureHistory(5, 2, damping=False)
+    history = CurvatureHistory(5, 2, powell=False)
     s = torch.tensor([1.0, 0.0])
     assert history.gamma == 1.0
     history.add(s, 100 * s, retain=False)
@@ -101,7 +101,7 @@ def test_gamma_is_the_median_over_retain_pairs() -> None:
 
 def test_the_oldest_pair_gives_way() -> None:
     a, steps = hessian(), torch.randn(5, N)
-    small = CurvatureHistory(3, N, damping=False)
+    small = CurvatureHistory(3, N, powell=False)
     for s in steps:
         small.add(s, (a @ s.double()).float())
     assert len(small) == 3
@@ -113,7 +113,7 @@ def test_the_oldest_pair_gives_way() -> None:
 @pytest.mark.parametrize("length", [1e-6, 1.0, 1e3])
 @pytest.mark.parametrize(("cosine", "accepted"), [(1e-5, True), (1e-7, False), (0.0, False), (-0.5, False)])
 def test_the_filter_does_not_depend_on_scale(length: float, cosine: float, accepted: bool) -> None:
-    history = CurvatureHistory(2, 2, damping=False)
+    history = CurvatureHistory(2, 2, powell=False)
     y = torch.tensor([cosine, (1 - cosine**2) ** 0.5])
     outcome = history.add(length * torch.tensor([1.0, 0.0]), 3 * length * y)
     assert outcome.accepted is accepted

@@ -12,7 +12,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*forget rows are few"),
     pytest.mark.filterwarnings("ignore:The curvature rests on few"),
 ]
-CONFIG = RestoreConfig(
+CONFIG = RestoreConfig.from_preset(
+    "paper",
     iterations=3, pairs=4, min_pairs=1, trust_radius=0.5, epsilon=0.1, check_size=6, micro_batch_size=2, batch_size=3,
     forget_target="affirmative",
 )  # fmt: skip

@@ -18,7 +18,9 @@ from torch import nn
 
 from .test_adapter_kinds import changed, state
 
-CONFIG = RestoreConfig(iterations=2, pairs=4, max_new_tokens=6, trust_radius=0.5, epsilon=0.3, min_pairs=1)
+CONFIG = RestoreConfig.from_preset(
+    "paper", iterations=2, pairs=4, max_new_tokens=6, trust_radius=0.5, epsilon=0.3, min_pairs=1
+)
 ROWS = [Encoded(tuple(range(5, 5 + length)), start) for length, start in [(9, 4), (14, 3), (7, 6)]]
 needs_bitsandbytes = pytest.mark.skipif(
     importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"

@@ -9,10 +9,17 @@ from safebasin.errors import InputError
 from safebasin.restore.config import RestoreConfig
 from safebasin.restore.curvature import Source
 from safebasin.restore.parameters import FlatParameters
-from safebasin.restore.restoration import restore_parameters
+from safebasin.restore.restoration import Tick, Trace, restore_parameters
 
-CONFIG = RestoreConfig(trust_radius=0.3, epsilon=0.05)
+from .conftest import paper_aim
+
+CONFIG = RestoreConfig.from_preset("paper", trust_radius=0.3, epsilon=0.05)
 Problem = tuple[FlatParameters, Any, Callable[[int], list[Source]], Any]
+
+
+def run(problem: Problem, config: RestoreConfig = CONFIG, on_step: Tick = lambda what, done, total: None) -> Trace:
+    theta, forget, sources, retain = problem
+    return restore_parameters(theta, paper_aim(theta, forget, sources, config), retain, config, on_step)
 
 
 @pytest.fixture
@@ -25,7 +32,7 @@ def problem(theta: FlatParameters, quadratic: Any) -> Problem:
 def test_the_forget_loss_rises_within_the_bound(problem: Problem) -> None:
     _, forget, _, retain = problem
     before = forget.loss()
-    trace = restore_parameters(*problem, CONFIG)
+    trace = run(problem)
     assert len(trace.iterations) == 3
     assert forget.loss() > before
     assert retain.loss() <= trace.retain_reference + 0.05
@@ -36,7 +43,7 @@ def test_the_forget_loss_rises_within_the_bound(problem: Problem) -> None:
 
 def test_the_forget_loss_is_found_by_one_gradient_per_iteration_and_one_last_pass(problem: Problem) -> None:
     _, forget, _, retain = problem
-    trace = restore_parameters(*problem, CONFIG)
+    trace = run(problem)
     assert forget.calls == ["backward"] * 3 + ["forward"]
     assert retain.calls == ["forward"] * (1 + sum(1 + row["halvings"] for row in trace.iterations))
     assert [row["forget_loss"] for row in trace.iterations[:-1]] == [
@@ -47,14 +54,14 @@ def test_the_forget_loss_is_found_by_one_gradient_per_iteration_and_one_last_pas
 @pytest.mark.parametrize("epsilon", [0.0, 0.001, 0.1])
 def test_epsilon_bounds_the_sum_of_all_iterations(problem: Problem, epsilon: float) -> None:
     retain, reference = problem[3], problem[3].loss()
-    restore_parameters(*problem, replace(CONFIG, epsilon=epsilon, trust_radius=5.0, iterations=5))
+    run(problem, replace(CONFIG, epsilon=epsilon, trust_radius=5.0, iterations=5))
     assert retain.loss() <= reference + epsilon
 
 
 def test_where_nothing_is_allowed_nothing_moves(problem: Problem) -> None:
     theta = problem[0]
     before = theta.get().view(torch.int32).clone()
-    trace = restore_parameters(*problem, replace(CONFIG, epsilon=0.0, max_update=100.0, trust_radius=50.0))
+    trace = run(problem, replace(CONFIG, epsilon=0.0, max_update=100.0, trust_radius=50.0))
     assert [row["accepted"] for row in trace.iterations] == [False] * 3
     assert torch.equal(theta.get().view(torch.int32), before)
     assert trace.iterations[-1]["retain_loss"] == trace.retain_reference
@@ -69,7 +76,7 @@ def test_curvature_is_recomputed_in_each_iteration(problem: Problem) -> None:
         asked.append(iteration)
         return sources(iteration)
 
-    trace = restore_parameters(theta, forget, counted, retain, CONFIG)
+    trace = run((theta, forget, counted, retain))
     assert asked == [0, 1, 2]
     assert [probe["iteration"] for probe in trace.probes] == [0] * 6 + [1] * 6 + [2] * 6
 
@@ -78,7 +85,7 @@ def test_curvature_is_recomputed_in_each_iteration(problem: Problem) -> None:
 def test_an_interrupt_never_leaves_parameters_in_between(problem: Problem, when: int) -> None:
     theta, forget, _, _ = problem
     start, states = theta.get(), []
-    replica = restore_parameters(*problem, CONFIG, lambda *_: states.append(theta.get()))
+    replica = run(problem, CONFIG, lambda *_: states.append(theta.get()))
     reached = [start, *states[6::7]]
     assert len(reached) == 4
     assert replica.iterations[0]["accepted"]
@@ -86,7 +93,7 @@ def test_an_interrupt_never_leaves_parameters_in_between(problem: Problem, when:
     forget.calls.clear()
     forget.fail_at = when  # each iteration evaluates the forget loss before its update, and the end is evaluated
     with pytest.raises(KeyboardInterrupt):
-        restore_parameters(*problem, CONFIG)
+        run(problem)
     assert torch.equal(theta.get(), reached[when])
 
 
@@ -95,17 +102,17 @@ def test_an_interrupted_line_search_falls_back_to_the_last_iteration(problem: Pr
     states: list[torch.Tensor] = []
     retain.fail_at = 2  # the reference, the first update, then the second one's trial
     with pytest.raises(KeyboardInterrupt):
-        restore_parameters(*problem, CONFIG, lambda what, done, total: states.append(theta.get()))
+        run(problem, CONFIG, lambda what, done, total: states.append(theta.get()))
     assert torch.equal(theta.get(), states[6])
 
 
 def test_shrinking_is_annealed(problem: Problem) -> None:
-    trace = restore_parameters(*problem, replace(CONFIG, shrink=0.01, epsilon=10.0))
+    trace = run(problem, replace(CONFIG, shrink=0.01, epsilon=10.0))
     assert [row["shrink"] for row in trace.iterations] == pytest.approx([0.01, 0.0095, 0.009025])
 
 
 def test_the_trace_is_json_and_tables(problem: Problem) -> None:
-    trace = restore_parameters(*problem, CONFIG)
+    trace = run(problem)
     read = json.loads(trace.to_json())
     assert read["iterations"][0]["pairs"] == 6
     assert read["config"]["epsilon"] == 0.05
@@ -115,7 +122,7 @@ def test_the_trace_is_json_and_tables(problem: Problem) -> None:
 
 def test_progress_ends_at_its_total(problem: Problem) -> None:
     told: list[tuple[str, int, int]] = []
-    restore_parameters(*problem, CONFIG, lambda *news: told.append(news))
+    run(problem, CONFIG, lambda *news: told.append(news))
     assert told[-1] == ("restoring", 36, 36)
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
 

@@ -22,7 +22,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*forget rows are few"),
     pytest.mark.filterwarnings("ignore:The curvature rests on few"),
 ]
-CONFIG = RestoreConfig(iterations=2, pairs=4, max_new_tokens=8, trust_radius=0.5, epsilon=0.3, min_pairs=1)
+CONFIG = RestoreConfig.from_preset(
+    "paper", iterations=2, pairs=4, max_new_tokens=8, trust_radius=0.5, epsilon=0.3, min_pairs=1
+)
 
 
 def state(model: Any) -> dict[str, torch.Tensor]:
@@ -241,7 +243,9 @@ def test_the_method(context: Any, adapter: Path, harmful: Any, benign: Any) -> N
         "retain_check": benign[20:],
     }  # fmt: skip
     made = context(data=data, parent=adapter, tick=lambda *news: ticks.append(news))
-    built = Curvature(iterations=1, pairs=4, max_new_tokens=8, trust_radius=0.5, min_pairs=1).build(made)
+    built = Curvature.from_preset(
+        "paper", iterations=1, pairs=4, max_new_tokens=8, trust_radius=0.5, min_pairs=1
+    ).build(made)
     assert built.safety_examples == 12
     assert json.loads(json.dumps(dict(built.details)))["last_iteration"]["accepted"]
     assert (made.output / "restoration_trace.json").is_file()
