@@ -55,3 +55,18 @@ def test_nothing_but_the_formula_touches_the_model(
     result = restore(model, tokenizer, forget=harmful[:5], curvature_forget=probes, retain=benign, config=config)
     assert len(result.record.probes) >= 12
     assert (sorted(passes.forward), sorted(passes.backward)) == formula(result, probed=3, forget=5, check=6)
+
+
+def test_the_default_takes_the_passes_that_its_products_need(model: Any, tokenizer: Any, benign: Any) -> None:
+    rows = [{"prompt": f"harm {i}", "refusal": "i cannot help"} for i in range(9)]
+    config = RestoreConfig(iterations=2, check_size=6, micro_batch_size=2, retain_rows=5, forget_size=4)
+    passes = Passes(model)
+    result = restore(model, tokenizer, forget=rows[:4], curvature_forget=rows[4:], retain=benign, config=config)
+    iterations = result.record.iterations
+    refusals, retain, check = halves(4), halves(5), halves(6)
+    gradients = len(iterations) * (refusals + retain)
+    products = sum(row["products"] for row in iterations)
+    trials = sum(1 + row["halvings"] for row in iterations)
+    base_once, weight_and_end = refusals, 2 * refusals
+    forward = base_once + weight_and_end + gradients + products * (refusals + retain) + (1 + trials) * check
+    assert sorted(passes.forward) == sorted(forward)
