@@ -105,7 +105,7 @@ def _paired_p(group: pd.DataFrame, others: pd.DataFrame, name: str) -> float | N
 
 
 def write_frontier(frame: pd.DataFrame, folder: Path, reference: str | None = None) -> list[Path]:
-    """Writes frontier.csv, frontier.svg and, where there is something to compare, frontier-at-equal-loss.csv.
+    """Writes frontier.csv, frontier.svg and, where there is something to compare, frontier-at-equal-loss.csv and .md.
 
     Args:
         frame: what `frontier` made.
@@ -127,7 +127,24 @@ def write_frontier(frame: pd.DataFrame, folder: Path, reference: str | None = No
             equal = folder / "frontier-at-equal-loss.csv"
             compared = at_equal_loss(frame, reference or swept[0])
             replace_text(equal, compared.to_csv(index=False, float_format="%.6g"))
-            written.append(equal)
+            replace_text(equal.with_suffix(".md"), _markdown(compared, _measures(frame)))
+            written += [equal, equal.with_suffix(".md")]
         replace_text(folder / "frontier.svg", draw(frame, _measures(frame)))
         written.append(folder / "frontier.svg")
     return written
+
+
+def _markdown(table: pd.DataFrame, measures: Sequence[str]) -> str:
+    """The comparison as a table: means over seeds, with a star where p < 0.05 against the reference."""
+    heads = ["loss may rise by", "method", "eval loss", *measures]
+    lines = [heads, ["--:", ":--", *["--:"] * (len(heads) - 2)]]
+    for row in table.to_dict("records"):
+        cells = [_starred(row, name) for name in measures]
+        lines.append([f"{row['budget']:g}", str(row["method"]), f"{row['eval_loss']:.4f}", *cells])
+    note = "A star: p < 0.05, paired t-test over seeds against the method whose rows have none; not corrected."
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}\n"
+
+
+def _starred(row: Mapping[Any, Any], name: str) -> str:
+    p = row.get(f"{name}_p")
+    return f"{row[name]:.1f}{'*' if p is not None and p < 0.05 else ''}"

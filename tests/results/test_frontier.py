@@ -62,13 +62,15 @@ def test_p_is_the_paired_t_test_over_seeds(frame: pd.DataFrame) -> None:
 
 def test_files(frame: pd.DataFrame, tmp_path: Path) -> None:
     written = write_frontier(frame, tmp_path)
-    assert [path.name for path in written] == ["frontier.csv", "frontier-at-equal-loss.csv", "frontier.svg"]
+    equal = ["frontier-at-equal-loss.csv", "frontier-at-equal-loss.md"]
+    assert [path.name for path in written] == ["frontier.csv", *equal, "frontier.svg"]
     assert len(pd.read_csv(written[0])) == 15
-    chart = written[2].read_text()
+    assert "| 0.01 | ours | 2.0050 | 19.0 | 81.0 | 20.0 | 58.1 |" in written[2].read_text()
+    chart = written[3].read_text()
     assert "whole refusals" in chart
     assert "skill" in chart
     write_frontier(frame, tmp_path)
-    assert written[2].read_text() == chart
+    assert written[3].read_text() == chart
 
 
 def test_without_a_tuned_model_nothing_is_compared(frame: pd.DataFrame, tmp_path: Path) -> None:
