@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -123,3 +124,17 @@ def hessian(of: Callable[[Any, Encoded], Tensor], model: Any) -> Tensor:
 def matrix(product: Callable[[Tensor], Tensor], size: int) -> Tensor:
     """A product with each unit vector, [n, n] float64."""
     return torch.stack([product(unit).double() for unit in torch.eye(size)], 1)
+
+
+@dataclass
+class Dense:
+    """A curvature that is known entry by entry, its floor included."""
+
+    matrix: Tensor
+    floor: float = 0.1
+
+    def inverse_product(self, v: Tensor) -> Tensor:
+        return torch.linalg.solve(self.matrix.double(), v.double()).to(v)
+
+    def report(self) -> dict[str, float]:
+        return {"floor": self.floor}
