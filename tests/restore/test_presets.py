@@ -134,13 +134,13 @@ def arguments(aligned: Path, unlearned: Path, tmp_path: Path) -> list[str]:
 def test_the_command_line_takes_a_preset(
     arguments: list[str], preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = {"preset": preset, "iterations": 1, "max_new_tokens": 4, "curv_tol": "1.0e-12"}
+    given = {"preset": preset, "iterations": 1, "max_new_tokens": 10, "curv_tol": "1.0e-12"}
     chosen = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
     with pytest.raises(SystemExit) as stop:
         main([*arguments, *chosen])
     assert stop.value.code == 0
     trace = json.loads((tmp_path / "out" / "restoration_trace.json").read_text())
-    expected = RestoreConfig.from_preset(preset, iterations=1, max_new_tokens=4, curv_tol=1e-12)
+    expected = RestoreConfig.from_preset(preset, iterations=1, max_new_tokens=10, curv_tol=1e-12)
     assert trace["config"] == json.loads(json.dumps(settings(expected)))
     assert ("forget_loss" if preset != "default" else "base_divergence") in capsys.readouterr().out
 
