@@ -95,7 +95,8 @@ class RestoreConfig:
     probe_radius_min: float = 1e-4
     """And it shrinks no further than this (A-10)."""
     walk: bool = False
-    """Whether probing walks on from each accepted step, as Algorithm 1, or starts every pair from the model (A-11)."""
+    """Whether probing walks on from each step whose reduction was near enough to the predicted one, as Algorithm 1, or
+    starts every pair from the model (A-11)."""
     normalize: Literal["joint", "separate"] = "joint"
     """`separate` makes s and y unit vectors each, as Algorithm 1 says, which loses the relative curvature (A-13)."""
     curv_tol: float = 1e-6

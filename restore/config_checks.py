@@ -68,4 +68,6 @@ def _contradictions(given: Mapping[str, Any]) -> list[str]:
         found.append(f"retain=None needs an epsilon above 0, not {given['epsilon']!r}; give retain a weight, or 0")
     if given["scale"] == "euclid" and given["max_update"] is None:
         found.append("scale=euclid needs max_update, the length of an update")
+    if given["stop"] == "base_loss" and given["forget_target"] == "refusal":
+        found.append("stop=base_loss needs a forget loss that is raised, which that of forget_target=refusal is not")
     return found

@@ -165,7 +165,8 @@ def build_history(
     with parameters.preserved():
         for source, batch, rate in _schedule(_chosen(sources, config), config.probe_rates):
             start = parameters.snapshot()
-            if not prober.probe(source, batch, rate).accepted or not config.walk:
+            record = prober.probe(source, batch, rate)
+            if not config.walk or record.reason == "ratio":  # Algorithm 1, line 13; it keeps steps that give no pair
                 parameters.restore(start)
             on_attempt(len(history), len(prober.records))
             if len(history) == config.pairs or len(prober.records) == config.max_attempts:

@@ -29,7 +29,7 @@ _LITERAL: dict[str, Any] = {
     "normalize": "separate",  # Algorithm 1, line 20 (A-13)
     "curv_test": "absolute",  # Algorithm 1, line 19 (A-14)
     "powell": False,  # appendix C.1 names both rejection and damping; Algorithm 1 rejects (A-15)
-    "walk": True,  # Algorithm 1 goes on from each step that it accepts (A-11)
+    "walk": True,  # Algorithm 1 goes on from each step that it does not revert (A-11)
     "gamma": "newest",  # the usual choice, as none is given (A-21)
     "max_attempts": 10,  # T is the number of steps, not of pairs (A-17)
     "min_pairs": 1,
@@ -44,6 +44,6 @@ def preset_settings(name: str) -> dict[str, Any]:
     Raises:
         InputError: no such preset.
     """
-    if name not in PRESETS:
-        raise InputError(f"There is no preset '{name}' of the restoration. {suggest(name, PRESETS)}")
+    if str(name) not in PRESETS:  # in a file it may be a number or a list
+        raise InputError(f"There is no preset '{name}' of the restoration. {suggest(str(name), PRESETS)}")
     return dict(PRESETS[name])

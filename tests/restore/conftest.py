@@ -20,6 +20,8 @@ from safebasin.restore.terms import Term
 from safebasin.restore.training import TrainingConfig
 from torch import Tensor, nn
 
+from .aligned import ANSWERED, COMPLIED, align
+
 torch.set_num_threads(1)
 LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
 Context = Callable[..., BuildContext]
@@ -64,6 +66,29 @@ def tokenizer(base: Path) -> Any:
 def model(base: Path, adapter: Path) -> Any:
     """The fine-tuned PEFT model, trainable."""
     return load_adapter(load_base(str(base), device="cpu"), adapter, trainable=True)
+
+
+@pytest.fixture(scope="session")
+def aligned(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a base that refuses."""
+    folder = tmp_path_factory.mktemp("aligned")
+    align(base, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unlearned(context: Context, aligned: Path) -> Path:
+    """The folder of an adapter on it that complies."""
+    finetune = TrainingConfig(learning_rate=2e-2, batch_size=36, micro_batch_size=36, epochs=20)
+    made = context(base=str(aligned), finetune=finetune, data={"task_train": [*COMPLIED, *ANSWERED]})
+    Lora().build(made)
+    return made.output
+
+
+@pytest.fixture
+def tuned(aligned: Path, unlearned: Path) -> Any:
+    """The PEFT model that complies, on the base that refuses."""
+    return load_adapter(load_base(str(aligned), device="cpu"), unlearned, trainable=True)
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from safebasin.restore.encoding import Encoded
+from safebasin.restore.losses import Losses
 from safebasin.restore.objective import TokenMeanLoss
 from safebasin.restore.parameters import FlatParameters
 from torch import Tensor
@@ -16,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 VOCABULARY = 19
 ROWS = [Encoded((3, 4, 5, 6, 7), 2), Encoded((8, 9, 10, 3, 11, 12, 13, 5, 2, 4), 6), Encoded((14, 3, 15), 2)]
 """Of 3, 4 and 1 labels, so that a width of 8 pads them and a batch mixes lengths."""
+SETS = ("forget", "curvature_forget", "refusals", "curvature_refusals", "retain_1", "retain_2", "retain_check")
 OTHERS = [Encoded((16, 17, 3, 18, 4), 3), Encoded((5, 3, 7, 2), 1)]
 
 
@@ -123,3 +126,31 @@ def hessian(of: Callable[[Any, Encoded], Tensor], model: Any) -> Tensor:
 def matrix(product: Callable[[Tensor], Tensor], size: int) -> Tensor:
     """A product with each unit vector, [n, n] float64."""
     return torch.stack([product(unit).double() for unit in torch.eye(size)], 1)
+
+
+@dataclass
+class Dense:
+    """A curvature that is known entry by entry, its floor included."""
+
+    matrix: Tensor
+    floor: float = 0.1
+
+    def inverse_product(self, v: Tensor) -> Tensor:
+        return torch.linalg.solve(self.matrix.double(), v.double()).to(v)
+
+    def report(self) -> dict[str, float]:
+        return {"floor": self.floor}
+
+
+def small_losses(model: Any = None, count: int = 6) -> Losses:
+    """All sets of a restoration, of random tokens; the forget sets carry loss from the second token on."""
+    generator = torch.Generator().manual_seed(0)
+
+    def row(start: int) -> Encoded:
+        length = start + 1 + int(torch.randint(4, (), generator=generator))
+        return Encoded(tuple(torch.randint(2, VOCABULARY, (length,), generator=generator).tolist()), start)
+
+    starts = {name: 1 if "forget" in name else 3 for name in SETS}
+    rows = {name: [row(starts[name]) for _ in range(count)] for name in SETS}
+    model = model or small_model()
+    return Losses(model, FlatParameters(model), {**rows, "retain": [*rows["retain_1"], *rows["retain_2"]]}, 1, 4, 0)
