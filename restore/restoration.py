@@ -93,8 +93,8 @@ def restore_parameters(
     Whatever interrupts it, the parameters are as after the last accepted update, never in between.
 
     The model is run for one gradient of each term and one estimate of the curvature per iteration, for the retain
-    loss before the first update and at each trial of a line search, for `aim.enough`, and, at the end, for the fixed
-    terms at the result.
+    loss before the first update and at each trial of a line search, for `aim.enough`, and, if the last update was
+    accepted, for the fixed terms at the result.
 
     Args:
         parameters: theta, [n] fp32; moved in place.
@@ -139,7 +139,8 @@ def restore_parameters(
         trace.stopped = aim.enough() if row["accepted"] else ""
         if trace.stopped:
             break
-    _note_values(trace, {term.name: term.objective.loss() for term in aim.fixed}, aim.fixed)
+    moved = trace.iterations[-1]["accepted"]
+    _note_values(trace, {t.name: t.objective.loss() if moved else values[t.name] for t in aim.fixed}, aim.fixed)
     on_step("restoring", total, total)
     return trace
 
