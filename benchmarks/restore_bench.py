@@ -1,17 +1,17 @@
 """What the benchmarks of the restoration share: a random model with an adapter, and a restoration of it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from safebasin.restore.aim import make_aim
 from safebasin.restore.config import RestoreConfig
-from safebasin.restore.curvature import Source
 from safebasin.restore.encoding import Encoded
 from safebasin.restore.label_logits import LabelLogits, LabelModel, MicroBatch
-from safebasin.restore.problem import ROUNDING, Losses
+from safebasin.restore.losses import Losses
 from safebasin.restore.restoration import Trace, restore_parameters
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
@@ -42,24 +42,12 @@ class Restoration:
     losses: Losses
     config: RestoreConfig
 
-    def sources(self, iteration: int) -> Sequence[Source]:
-        """The batches that probe curvature, as `restore` draws them."""
-        dtype, size, limit = self.losses.model.dtype, self.config.batch_size, self.config.max_attempts
-        return [
-            Source(
-                name,
-                self.losses.batches(name, iteration, size, limit),
-                retain=name != "curvature_forget",
-                noise=ROUNDING * torch.finfo(dtype).eps,
-            )
-            for name in SETS[1:4]
-        ]
-
     def run(self, tick: Tick = lambda *_: None) -> Trace:
         """All of it after the answers: rows to tensors, curvature, updates, bound."""
-        forget, check = self.losses.on("forget"), self.losses.on("retain_check")
+        check = self.losses.on("retain_check")
         with self.losses.parameters.preserved():
-            return restore_parameters(self.losses.parameters, forget, self.sources, check, self.config, tick)
+            aim = make_aim(self.losses, self.config)
+            return restore_parameters(self.losses.parameters, aim, check, self.config, tick)
 
 
 @contextmanager

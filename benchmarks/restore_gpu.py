@@ -27,9 +27,9 @@ from restore_shapes import COMMON, MODELS, PAPER_GB, TINY
 from rich.console import Console
 from rich.table import Table
 from safebasin.restore.config import RestoreConfig
+from safebasin.restore.losses import Losses
 from safebasin.restore.objective import TokenMeanLoss
 from safebasin.restore.prepare import trainable_adapter
-from safebasin.restore.problem import Losses
 from torch.utils.flop_counter import FlopCounterMode
 
 COUNTS = {"forget": 50, "curvature_forget": 256, "retain_1": 256, "retain_2": 256, "retain_check": 200}
@@ -44,6 +44,7 @@ class Stopwatch:
         self.update: list[float] = []
         self._device, self._steps = device, config.pairs + 2
         self._begin = self._probed = self.now()
+        self._gradient: float | None = None
 
     def now(self) -> float:
         """Once all work given to the device is done."""
@@ -52,14 +53,16 @@ class Stopwatch:
         return time.perf_counter()
 
     def tick(self, what: str, done: int, total: int) -> None:
-        """Takes the time; the first construction includes the retain loss before all updates."""
+        """Takes the time: after the gradient of an update, after each probe step, and after the line search."""
         now = self.now()
-        if done < (len(self.construction) + 1) * self._steps:  # after a probe step
+        if self._gradient is None:
+            self._gradient, self._begin, self._probed = now - self._begin, now, now
+        elif done < (len(self.construction) + 1) * self._steps:
             self._probed = now
-            return
-        self.construction.append(self._probed - self._begin)
-        self.update.append(now - self._probed)
-        self._begin = now
+        else:
+            self.construction.append(self._probed - self._begin)
+            self.update.append(self._gradient + now - self._probed)
+            self._gradient, self._begin = None, now
 
 
 def matmul_rate(device: str, size: int) -> float:
@@ -119,7 +122,7 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     model = random_adapted(kind(**shape, **COMMON), given.device, torch.bfloat16)
     divide = 16 if given.tiny else 1
-    config = RestoreConfig(micro_batch_size=given.micro_batch_size, batch_size=64 // divide)
+    config = RestoreConfig.from_preset("paper", micro_batch_size=given.micro_batch_size, batch_size=64 // divide)
     made = {
         part: fixed_rows(max(1, count // divide), LENGTH // divide, PROMPT // divide, shape["vocab_size"], seed)
         for seed, (part, count) in enumerate(COUNTS.items())

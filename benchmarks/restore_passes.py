@@ -28,9 +28,9 @@ from restore_reference import restore_plainly
 from rich.console import Console
 from rich.table import Table
 from safebasin.restore.config import RestoreConfig
+from safebasin.restore.losses import Losses
 from safebasin.restore.parameters import FlatParameters
 from safebasin.restore.prepare import trainable_adapter
-from safebasin.restore.problem import Losses
 from transformers import LlamaConfig
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ SIZES: dict[str, dict[str, Any]] = {
 VOCABULARY = 4096
 """Gives the head the share of the parameters that it has in an 8B model with 128,000 tokens."""
 COUNTS = {"forget": 12, "curvature_forget": 64, "retain_1": 64, "retain_2": 64, "retain_check": 48}
-CONFIG = RestoreConfig(iterations=1, batch_size=16)
+CONFIG = RestoreConfig.from_preset("paper", iterations=1, batch_size=16)
 """With `COUNTS`, a quarter of the default sizes and one iteration of three."""
 OURS, PLAIN = "restoration", "plain reading"
 

@@ -120,6 +120,7 @@ def restore_parameters(
         values, gradient = descent(terms)
         _note_values(trace, values, aim.fixed)
         gradient = aim.adjust(iteration, gradient)
+        on_step("restoring", begin, total)
         if estimate is None:
 
             def on_part(done: int, begin: int = begin) -> None:
