@@ -86,7 +86,7 @@ def test_an_interrupt_never_leaves_parameters_in_between(problem: Problem, when:
     theta, forget, _, _ = problem
     start, states = theta.get(), []
     replica = run(problem, CONFIG, lambda *_: states.append(theta.get()))
-    reached = [start, *states[6::7]]
+    reached = [start, *states[7::8]]
     assert len(reached) == 4
     assert replica.iterations[0]["accepted"]
     theta.set(start)
@@ -103,7 +103,7 @@ def test_an_interrupted_line_search_falls_back_to_the_last_iteration(problem: Pr
     retain.fail_at = 2  # the reference, the first update, then the second one's trial
     with pytest.raises(KeyboardInterrupt):
         run(problem, CONFIG, lambda what, done, total: states.append(theta.get()))
-    assert torch.equal(theta.get(), states[6])
+    assert torch.equal(theta.get(), states[7])
 
 
 def test_shrinking_is_annealed(problem: Problem) -> None:
