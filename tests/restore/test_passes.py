@@ -55,3 +55,23 @@ def test_nothing_but_the_formula_touches_the_model(
     result = restore(model, tokenizer, forget=harmful[:5], curvature_forget=probes, retain=benign, config=config)
     assert len(result.record.probes) >= 12
     assert (sorted(passes.forward), sorted(passes.backward)) == formula(result, probed=3, forget=5, check=6)
+
+
+def default_formula(result: RestoreResult, refusals: int, retain: int, check: int) -> list[int]:
+    """Rows of each forward pass, sorted: the base's once, and as few of the tuned model as the algorithm needs."""
+    rows = result.record.iterations
+    trials, products = sum(1 + row["halvings"] for row in rows), sum(row["products"] for row in rows)
+    values = 1 + 1 + 1  # the base's predictions; the weight of the retain loss; the end
+    both = len(rows) + products
+    return sorted((values + both) * halves(refusals) + both * halves(retain) + (1 + trials) * halves(check))
+
+
+@pytest.mark.parametrize("changes", [{}, {"epsilon": 1e-4}, {"cg_iterations": 1}])
+def test_by_default_a_product_is_one_pass_over_each_loss(
+    model: Any, tokenizer: Any, harmful: Any, benign: Any, changes: dict[str, Any]
+) -> None:
+    passes, forget = Passes(model), [{**row, "refusal": "i cannot"} for row in harmful]
+    config = RestoreConfig(**{"check_size": 6, "micro_batch_size": 2, "retain_rows": 5, "cg_iterations": 4, **changes})
+    result = restore(model, tokenizer, forget=forget[:5], curvature_forget=forget[5:], retain=benign, config=config)
+    assert len(result.record.iterations) == 3
+    assert sorted(passes.forward) == default_formula(result, refusals=5, retain=5, check=6)
