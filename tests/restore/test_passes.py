@@ -57,16 +57,21 @@ def test_nothing_but_the_formula_touches_the_model(
     assert (sorted(passes.forward), sorted(passes.backward)) == formula(result, probed=3, forget=5, check=6)
 
 
-def test_the_default_takes_the_passes_that_its_products_need(model: Any, tokenizer: Any, benign: Any) -> None:
-    rows = [{"prompt": f"harm {i}", "refusal": "i cannot help"} for i in range(9)]
-    config = RestoreConfig(iterations=2, check_size=6, micro_batch_size=2, retain_rows=5, forget_size=4)
-    passes = Passes(model)
-    result = restore(model, tokenizer, forget=rows[:4], curvature_forget=rows[4:], retain=benign, config=config)
-    iterations = result.record.iterations
-    refusals, retain, check = halves(4), halves(5), halves(6)
-    gradients = len(iterations) * (refusals + retain)
-    products = sum(row["products"] for row in iterations)
-    trials = sum(1 + row["halvings"] for row in iterations)
-    base_once, weight_and_end = refusals, 2 * refusals
-    forward = base_once + weight_and_end + gradients + products * (refusals + retain) + (1 + trials) * check
-    assert sorted(passes.forward) == sorted(forward)
+def default_formula(result: RestoreResult, refusals: int, retain: int, check: int) -> list[int]:
+    """Rows of each forward pass, sorted: the base's once, and as few of the tuned model as the algorithm needs."""
+    rows = result.record.iterations
+    trials, products = sum(1 + row["halvings"] for row in rows), sum(row["products"] for row in rows)
+    values = 1 + 1 + 1  # the base's predictions; the weight of the retain loss; the end
+    both = len(rows) + products
+    return sorted((values + both) * halves(refusals) + both * halves(retain) + (1 + trials) * halves(check))
+
+
+@pytest.mark.parametrize("changes", [{}, {"epsilon": 1e-4}, {"cg_iterations": 1}])
+def test_by_default_a_product_is_one_pass_over_each_loss(
+    model: Any, tokenizer: Any, harmful: Any, benign: Any, changes: dict[str, Any]
+) -> None:
+    passes, forget = Passes(model), [{**row, "refusal": "i cannot"} for row in harmful]
+    config = RestoreConfig(**{"check_size": 6, "micro_batch_size": 2, "retain_rows": 5, "cg_iterations": 4, **changes})
+    result = restore(model, tokenizer, forget=forget[:5], curvature_forget=forget[5:], retain=benign, config=config)
+    assert len(result.record.iterations) == 3
+    assert sorted(passes.forward) == default_formula(result, refusals=5, retain=5, check=6)

@@ -1,5 +1,6 @@
 """The update: its length, the pull to the base, and its limits, with curvature that is known."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -91,7 +92,7 @@ def test_modules_are_limited_one_by_one() -> None:
     flat = FlatParameters(small_model())
     assert len(flat.modules) == 4  # the queries and the values of two layers
     assert [flat.modules[0][0], flat.modules[-1][1]] == [0, flat.size]
-    assert all(one[1] == other[0] for one, other in zip(flat.modules, flat.modules[1:], strict=False))
+    assert all(one[1] == other[0] for one, other in pairwise(flat.modules))
     names = {name.partition(".lora_")[0] for name in flat.names}
     assert len(names) == 4
     origin, gradient = flat.get(), torch.zeros(flat.size)
