@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..registry import suggest
 from .faults import Fault
 
-__all__ = ["read_yaml", "with_overrides"]
+__all__ = ["read_value", "read_yaml", "with_overrides"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -53,6 +53,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def read_value(text: str) -> Any:
+    """The value that a setting on the command line stands for.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+    return yaml.load(text, Loader=_Loader)
+
+
 def with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Fault]]:
     """A copy of `data` with each `a.b.c=value` applied, and what is wrong with the overrides, one line each."""
     faults: list[Fault] = []
@@ -63,7 +72,7 @@ def with_overrides(data: dict[str, Any], overrides: Sequence[str]) -> tuple[dict
             faults.append(Fault(override, "an override is KEY=VALUE, for example finetune.rank=16"))
             continue
         try:
-            data = _with_value(data, keys, yaml.load(text, Loader=_Loader))
+            data = _with_value(data, keys, read_value(text))
         except yaml.YAMLError as error:
             faults.append(Fault(override, f"the value is not YAML: {_problem(error)}"))
         except InputError as error:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..registry import suggest
+from .config_file import read_value
 from .data import read_rows
 from .models import resolve
 from .progress import bars
@@ -68,5 +69,8 @@ def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise InputError(f"--set '{pair}' is not of the form KEY=VALUE, for example epsilon=0.05.")
-        found[key.strip()] = yaml.safe_load(value)
+        try:
+            found[key.strip()] = read_value(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set '{pair}': the value is no YAML ({' '.join(str(error).split())}).") from error
     return found

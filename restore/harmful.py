@@ -44,7 +44,7 @@ def harmful_rows(
         InputError: a prompt does not fit the model, or the base model refuses none.
     """
     sets: Sets = {}
-    report = ForgetReport(len(data.forget) + len(data.curvature_forget), 0, 0, 0, 0)
+    report = ForgetReport(len(data.forget), 0, 0, 0, 0)
     if config.ascend or config.stop == "base_loss":
         sets, report = _forget_sets(model, tokenizer, data, config, tick)
     if config.refusals:
@@ -58,9 +58,9 @@ def harmful_rows(
 def _forget_sets(
     model: Any, tokenizer: PreTrainedTokenizerBase, data: RestorationData, config: RestoreConfig, tick: Tick
 ) -> tuple[Sets, ForgetReport]:
-    both = (*data.forget, *data.curvature_forget)
+    names = ("forget", "curvature_forget") if config.estimator == "lbfgs" else ("forget",)
+    both = [row for name in names for row in getattr(data, name)]
     if config.forget_target == "refusal" and not all(row.get("refusal") for row in both):
-        names = ("forget", "curvature_forget")
         rows = {name: _base_refusals(model, tokenizer, getattr(data, name), config, tick) for name in names}
         return dict(rows), ForgetReport(len(both), 0, 0, 0, 0, sum(map(len, rows.values())))
     encoded, report = answer_forget(model, tokenizer, both, config, tick)

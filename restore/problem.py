@@ -1,7 +1,7 @@
 """A restoration as a problem in the parameters of one model: rows become losses, and the losses are solved for."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,9 @@ def restore_on(
         pad = pad_id_of(tokenizer)
         losses = Losses(model, parameters, {**rows, **harmful}, pad, config.micro_batch_size, config.seed)
         trace = _solve(losses, config, stop_rule(losses, tokenizer, data.curvature_forget, config), tick)
-    return RestoreResult(model, trace, report, data.safety_examples)
+    held_out = config.estimator == "lbfgs" or config.stop == "refused"
+    used = data if held_out else replace(data, curvature_forget=data.forget)
+    return RestoreResult(model, trace, report, used.safety_examples)
 
 
 def _solve(losses: Losses, config: RestoreConfig, enough: Callable[[], str], tick: Tick) -> Trace:
