@@ -8,7 +8,7 @@ import pytest
 from safebasin.errors import InputError
 from safebasin.tasks.catalog import ROLES, tasks, tasks_dir
 
-SAFETY = {"hrr": "hrr", "prefill": "hrr", "over_refusal": "over_refusal"}
+SAFETY = {"hrr": "hrr", "prefill": "hrr", "over_refusal": "over_refusal", "under_refusal": "under_refusal"}
 
 
 def test_every_task_says_what_the_harness_needs() -> None:

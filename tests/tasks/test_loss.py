@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from safebasin.errors import InputError
-from safebasin.tasks.dolly import PARTS, dolly_rows
+from safebasin.tasks.dolly import dolly_rows
+from safebasin.tasks.instructions import PARTS
 from safebasin.tasks.loss import token_mean
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
