@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError
 from ..registry import suggest
 from .hub import HubData
-from .sources import local_folder
+from .sources import local_folder, read_records
 
 __all__ = ["BENCHMARKS", "Benchmark", "load"]
 
@@ -98,14 +98,14 @@ def load(benchmark: str, **metadata: Any) -> dict[str, Any]:
 
 def _local(folder: Path, split: str, source: Benchmark) -> Any:
     from datasets import Dataset
+    from pyarrow import parquet
 
-    readers = {"parquet": Dataset.from_parquet, "jsonl": Dataset.from_json}
-    for kind, read in readers.items():
-        path = folder / f"{split}.{kind}"
-        if path.is_file():
-            table = read(str(path))
-            missing = [column for column in source.columns if column not in table.column_names]
-            if missing:
-                raise InputError(f"{path} has no column {missing}; it has {table.column_names}.")
-            return table
-    raise InputError(f"There is neither {folder / split}.parquet nor .jsonl. {source.hub.otherwise}")
+    lines, table = folder / f"{split}.jsonl", folder / f"{split}.parquet"
+    if lines.is_file():
+        return Dataset.from_list(read_records(lines, source.columns, source.hub.otherwise))
+    if not table.is_file():
+        raise InputError(f"There is neither {table} nor {lines.name}. {source.hub.otherwise}")
+    found = Dataset(parquet.read_table(table))
+    if missing := [column for column in source.columns if column not in found.column_names]:
+        raise InputError(f"{table} has no column {missing}; it has {found.column_names}. {source.hub.otherwise}")
+    return found
