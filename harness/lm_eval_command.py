@@ -38,7 +38,12 @@ def lm_eval(arguments: Sequence[str]) -> None:
     parser = HarnessCLI()
     given = parser.parse_args()
     _prepare(given)
-    parser.execute(given)
+    try:
+        parser.execute(given)
+    except ValueError as error:
+        if not str(error).startswith("Tasks not found"):
+            raise
+        raise InputError(f"{error}. `safebasin lm-eval ls tasks` lists all, `safebasin list tasks` ours.") from None
 
 
 def _prepare(given: Namespace) -> None:

@@ -53,6 +53,18 @@ def test_over_refusal_goes_by_the_refusal_facet_whatever_the_outcome() -> None:
     assert row["over_refusal_high"] == rate(2, 3).high
 
 
+def test_under_refusal_is_the_share_that_does_not_refuse() -> None:
+    answers = [
+        Sample(0, Outcome.INCOHERENT, True),
+        Sample(1, Outcome.UNPARSED, False),
+        Sample(2, Outcome.BENIGN, False),
+    ]
+    result = MethodResult(model="m", method="x", stage="post-hoc", seed=0, safety={"under_refusal": answers})
+    row = leaderboard([result]).iloc[0]
+    assert row["under_refusal"] == pytest.approx(200 / 3)
+    assert (row["under_refusal_low"], row["under_refusal_high"]) == (rate(2, 3).low, rate(2, 3).high)
+
+
 def test_over_refusal_needs_a_judge_of_refusal() -> None:
     answers = [Sample(0, Outcome.BENIGN, None), Sample(1, Outcome.BENIGN, False)]
     result = MethodResult(model="m", method="x", stage="post-hoc", seed=0, safety={"over_refusal": answers})
