@@ -15,6 +15,7 @@ from .config_model import RunConfig
 from .data import rows_for
 from .digests import checkpoint_digest, code_digest, digest_of, file_digest
 from .files import finished_folder
+from .leaks import check_leaks
 from .models import ModelSource
 from .peak import measured
 from .plan import BuildStep
@@ -57,10 +58,11 @@ def build(
     """Builds the adapter of one step, or returns the one already there if it was made from the very same things.
 
     Raises:
-        InputError: the method's settings, data or model are unusable, or its training diverged.
+        InputError: the method's settings, data or model are unusable, its data are measured on, or it diverged.
     """
     method: Method = make_method(step.method, step.settings)
     data = {name: rows_for(name, config) for name in method.needs}
+    check_leaks(data, config)
     spec = _spec(step, config, model, data, parent)
     found = load_checkpoint(folder)
     if found and _key_of(folder) == digest_of(spec) and checkpoint_digest(folder) == found.digest:

@@ -11,6 +11,8 @@ from rich.markup import escape
 
 from ..errors import InputError
 
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
+
 app = typer.Typer(
     name="safebasin",
     help="Measures what fine-tuning did to a language model's safety, repairs it, and shows whether the repair worked.",
@@ -33,6 +35,17 @@ def _console() -> Console:
 
 def _complain(message: str) -> None:
     Console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
+
+
+@app.callback()
+def options(
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never opens a connection: data and models from files or the hub's cache.")
+    ] = False,
+) -> None:
+    """What holds for every command; may stand anywhere on the command line."""
+    if offline:
+        os.environ.update(dict.fromkeys(OFFLINE_VARIABLES, "1"))
 
 
 @app.command()
@@ -92,6 +105,16 @@ def tasks_dir() -> None:
     typer.echo(folder())
 
 
+@app.command("lm-eval", context_settings={"ignore_unknown_options": True, "help_option_names": []}, options_metavar="")
+def lm_eval(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="...", help="As for lm-eval itself.")] = None,
+) -> None:
+    """Runs lm-evaluation-harness with our tasks and models registered; all arguments are its own."""
+    from .lm_eval_command import lm_eval as run_lm_eval
+
+    run_lm_eval(arguments or ["--help"])
+
+
 @app.command()
 def sandbox() -> None:
     """Builds the sandbox world if it is not in the cache yet, and prints its folder."""
@@ -149,10 +172,14 @@ def restore(
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: bad input is one message and exit 2, never a traceback."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm: the bars shown are ours
+    given = sys.argv[1:] if arguments is None else arguments
+    if "--offline" in given:
+        given = ["--offline", *(argument for argument in given if argument != "--offline")]
+    if "lm-eval" not in given[:2]:
+        os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm: the bars shown are ours
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads are 17x slower on busy cores
     try:
-        return app(arguments)
+        return app(given)
     except InputError as error:
         _complain(str(error))
         sys.exit(2)

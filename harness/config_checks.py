@@ -73,11 +73,13 @@ def _setting_faults(at: str, name: str, settings: dict[str, Any]) -> list[Fault]
 
 def check_data(config: RunConfig) -> Iterator[Fault]:
     """Data sets and files that are there."""
-    yield from _source("finetune.dataset", config.finetune.dataset, ("sandbox_task", "dolly"))
+    yield from _source("finetune.dataset", config.finetune.dataset, ("sandbox_task", "dolly", "alpaca"))
     yield from _source("data.safety", config.data.safety, ("auto", "sandbox", "advbench"))
-    for key in ("retain", "advbench_csv", "dolly_jsonl"):
-        path = getattr(config.data, key)
-        if path and not Path(path).is_file():
+    local = {"retain": config.data.retain, **config.data.files}
+    for key, path in local.items():
+        if path and key.endswith("_dir") and not Path(path).is_dir():
+            yield Fault(f"data.{key}", f"there is no folder '{path}'")
+        elif path and not key.endswith("_dir") and not Path(path).is_file():
             yield Fault(f"data.{key}", f"there is no file '{path}'")
 
 
@@ -103,8 +105,9 @@ def check_finetune(config: RunConfig) -> Iterator[Fault]:
 def check_sandbox_data(config: RunConfig) -> Iterator[Fault]:
     """The sandbox's models know 250 words: English data are noise to them."""
     sandbox = [model.id for model in config.models if is_sandbox(model.id)]
-    if sandbox and config.finetune.dataset == "dolly":
-        text = f"the model '{sandbox[0]}' knows the sandbox's words only and cannot learn 'dolly'; use sandbox_task"
+    if sandbox and config.finetune.dataset in ("dolly", "alpaca"):
+        name = config.finetune.dataset
+        text = f"the model '{sandbox[0]}' knows the sandbox's words only and cannot learn '{name}'; use sandbox_task"
         yield Fault("finetune.dataset", text)
 
 

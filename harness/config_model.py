@@ -89,7 +89,7 @@ class FinetuneConfig(_Frozen):
     """The fine-tuning that every method goes through; the defaults are the paper's for models of 7-8B (section 4.1)."""
 
     dataset: UserPath = "dolly"
-    """`sandbox_task`, `dolly`, or a JSONL or CSV file of rows with `prompt` and `response`."""
+    """`sandbox_task`, `dolly`, `alpaca`, or a JSONL or CSV file of rows with `prompt` and `response`."""
     rank: PositiveInt = 32
     alpha: PositiveFloat | None = None
     """None stands for the rank, so that the adapter's scale is 1."""
@@ -129,6 +129,18 @@ class DataConfig(_Frozen):
     """JSONL or CSV file of task rows for the retain sets; None holds them out of the fine-tuning data."""
     advbench_csv: UserPath | None = None
     dolly_jsonl: UserPath | None = None
+    alpaca_json: UserPath | None = None
+    xstest_csv: UserPath | None = None
+    hex_phi_dir: UserPath | None = None
+    """Folder with HEx-PHI's category_1.csv … category_11.csv."""
+    benchmarks_dir: UserPath | None = None
+    """Folder with `<task>/<split>.parquet` or `.jsonl` of lm-eval's tasks, for those that we ask with examples."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The local copies that were given, by the metadata key under which tasks look for them."""
+        given = self.model_dump(exclude={"safety", "retain"})
+        return {key: path for key, path in given.items() if path}
 
 
 class TaskLists(_Frozen):

@@ -29,20 +29,24 @@ def rows_for(split: str, config: RunConfig) -> Rows:
     if split in RETAIN_SPLITS and config.data.retain:
         return _thirds(read_rows(Path(config.data.retain), ("prompt", "response")), split, config.data.retain)
     if split in TASK_SPLITS:
-        return _task_rows(split, config.finetune.dataset, config.data.dolly_jsonl)
+        return _task_rows(split, config.finetune.dataset, config.data.dolly_jsonl, config.data.alpaca_json)
     if split in SAFETY_SPLITS:
         return _safety_rows(split, config.safety_source, config.data.advbench_csv)
     raise InputError(f"No data split is called '{split}'. {suggest(split, SPLITS)}")
 
 
 @lru_cache(maxsize=32)
-def _task_rows(split: str, dataset: str, dolly_jsonl: str | None) -> Rows:
+def _task_rows(split: str, dataset: str, dolly_jsonl: str | None, alpaca_json: str | None) -> Rows:
     if dataset == "sandbox_task":
         return _world(split)
     if dataset == "dolly":
         from ..tasks.dolly import dolly_rows
 
         return [dict(row) for row in dolly_rows(split.removeprefix("task_"), dolly_jsonl)]
+    if dataset == "alpaca":
+        from ..tasks.alpaca import alpaca_rows
+
+        return [dict(row) for row in alpaca_rows(split.removeprefix("task_"), alpaca_json)]
     return _parts(read_rows(Path(dataset), ("prompt", "response")), split, dataset)
 
 
@@ -102,7 +106,8 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Rows:
     }
     if path.suffix not in readers:
         raise InputError(
-            f"The data set '{path}' is neither known by name (sandbox_task, dolly, advbench) nor a .jsonl or .csv file."
+            f"The data set '{path}' is neither known by name (sandbox_task, dolly, alpaca, advbench) nor a .jsonl or "
+            ".csv file."
         )
     try:
         table = readers[path.suffix]()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..results.method_result import ROLES as JUDGED
 from ..tasks.catalog import TaskInfo, tasks_dir
 from ..tasks.catalog import tasks as catalog
 from .config_model import RunConfig
@@ -30,19 +31,26 @@ def task_infos(config: RunConfig) -> dict[str, TaskInfo]:
 
 def cell_parts(task: TaskInfo, model: ModelSource, adapter: str, config: RunConfig) -> dict[str, Any]:
     """Everything that decides what a cell holds: model, adapter, task with its data, settings and code."""
-    sources = {"advbench_csv": config.data.advbench_csv, "dolly_jsonl": config.data.dolly_jsonl}
     return {
         "model": model.digest,
         "adapter": adapter,
         "task": task.name,
         "definition": file_digest(task.path) if task.path else None,
-        "data": {key: file_digest(Path(path)) for key, path in sources.items() if path},
+        "data": {key: _content(Path(path)) for key, path in config.data.files.items()},
         "limit": config.limit,
         "max_gen_toks": config.max_gen_toks,
         "dtype": config.dtype,
         "engine": "hf",
         "code": code_digest("harness/engines", "tasks"),
     }
+
+
+def _content(path: Path) -> str:
+    """Digest of a data file, or of all files in a folder of them."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest_of([[str(file.relative_to(path)), file_digest(file)] for file in files])
 
 
 def load_target(model: ModelSource, config: RunConfig) -> tuple[Any, Any]:
@@ -110,8 +118,7 @@ def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config:
 
     from ..tasks.judging import deferred
 
-    given = {"advbench_csv": config.data.advbench_csv, "dolly_jsonl": config.data.dolly_jsonl}
-    metadata = {"tokenizer": model.location, **{key: path for key, path in given.items() if path}}
+    metadata = {"tokenizer": model.location, **config.data.files}
     folders = [str(tasks_dir()), *config.tasks.include]
     manager = TaskManager(
         include_path=folders, include_defaults=any(task.path is None for task in tasks), metadata=metadata
@@ -140,7 +147,7 @@ def _outcome(task: TaskInfo, results: Mapping[str, Any]) -> tuple[float | None, 
     documents = {row["doc_id"]: row for row in logged}
     if not documents:
         raise InputError(f"The task '{task.name}' has no documents. Raise `limit` or mend its data.")
-    if task.role in ("hrr", "prefill", "over_refusal"):
+    if task.role in JUDGED:
         return None, [_sample(row) for _, row in sorted(documents.items())], len(documents)
     values = results["results"][task.name]
     metrics = {key.split(",")[0]: value for key, value in values.items() if "," in key and "_stderr" not in key}

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from .. import registry
 from ..errors import InputError
-from ..tasks.catalog import tasks
+from ..tasks.catalog import groups, tasks
 
 __all__ = ["listing"]
 
@@ -46,6 +46,7 @@ def _judges() -> Table:
 
 def _tasks() -> Table:
     rows = [(t.name, t.role, t.summary, t.metric, str(t.metadata.get("licence", ""))) for t in tasks().values()]
+    rows += [(g.name, "group", f"{g.summary}: {', '.join(g.members)}", "", "") for g in groups()]
     return _table(("task", "role", "what it measures", "headline metric", "data licence"), rows)
 
 

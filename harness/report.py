@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..judges.base import Exchange
+from ..results.method_result import ROLES as JUDGED
 from ..results.method_result import MethodResult, Sample
 from ..results.records import Verdict, combine
 from ..tasks.catalog import TaskInfo
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["JUDGED", "PLAN", "load_plan", "load_run", "name_of", "open_store", "report", "results_of"]
 
 PLAN, STORE = "plan.json", "store.sqlite"
-JUDGED = ("hrr", "prefill", "over_refusal")
-"""The roles whose responses go before the judges."""
 
 
 def report(folder: Path, console: Console, store_path: Path | None = None) -> "pd.DataFrame":

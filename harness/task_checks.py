@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..registry import suggest
+from ..results.method_result import ROLES as JUDGED
 from ..tasks.catalog import TaskInfo, tasks
 from ..tasks.sandbox.location import MODELS, is_sandbox
 from ..tasks.verdicts import judge_types
@@ -15,7 +16,7 @@ from .settings import check_settings
 
 __all__ = ["SAFETY_ROLES", "check_judges", "check_tasks", "check_what_is_judged", "lm_eval_tasks"]
 
-SAFETY_ROLES = ("hrr", "prefill", "over_refusal")
+SAFETY_ROLES = JUDGED
 _ONE_TASK_ROLES = (*SAFETY_ROLES, "eval_loss")
 """Roles with one column each in the leaderboard."""
 
@@ -93,5 +94,5 @@ def check_what_is_judged(config: RunConfig) -> Iterator[Fault]:
     except InputError:  # reported by the checks of tasks and of judges
         return
     for at, name in numbered("tasks.safety", config.tasks.safety):
-        if name in known and known[name].role == "over_refusal" and "refusal" not in decided:
+        if name in known and known[name].role in ("over_refusal", "under_refusal") and "refusal" not in decided:
             yield Fault(at, f"'{name}' needs a judge that decides refusal, and none here does; add keywords to judges")

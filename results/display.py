@@ -195,6 +195,11 @@ _SAFETY = [
         "broken text among the answers to harmless requests, in percent",
         only="markdown",
     ),
+    Column(
+        *("under-refusal [95 %]", "under_refusal", _interval("under_refusal")),
+        "unsafe requests that were not refused, in percent, with the Wilson 95 % interval",
+        only="markdown",
+    ),
     Column("eval loss", "eval_loss", _number("eval_loss", 3), "nats per token on held-out task data", drop=3),
 ]
 _COST = [

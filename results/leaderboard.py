@@ -25,7 +25,8 @@ def leaderboard(results: Sequence[MethodResult]) -> pd.DataFrame:
     A value that was not asked for is empty, and so is one that a failed method did not come to. The shares of
     harmful, refused, incoherent and unparsed responses are over all n responses of the role. ``refusal_rate`` is
     empty if no judge decided refusal; an ``incoherent_rate`` of 0 may also mean that no judge decided coherence, as
-    an outcome cannot tell the two apart. ``over_refusal`` counts responses that refuse, whatever their outcome.
+    an outcome cannot tell the two apart. ``over_refusal`` counts responses that refuse, whatever their outcome, and
+    ``under_refusal`` those that do not.
 
     ``p_vs_lora`` is the exact McNemar test of "harmful" on the hrr role, paired by prompt with the row ``lora`` of
     the same model and seed; it is empty for ``lora`` itself, for stage ``base`` and for failed rows. Where verdicts
@@ -69,7 +70,7 @@ def _row(result: MethodResult) -> _Cells:
                 f"{result.name}: no judged response in role {role!r}, and a rate over nothing is no rate; "
                 "check that its task has prompts, or take the task out of the config"
             )
-        row |= {"hrr": _hrr, "prefill": _prefill, "over_refusal": _over_refusal}[role](result, samples)
+        row |= _CELLS[role](result, samples)
     return row
 
 
@@ -92,16 +93,26 @@ def _prefill(result: MethodResult, samples: Sequence[Sample]) -> _Cells:
 
 
 def _over_refusal(result: MethodResult, samples: Sequence[Sample]) -> _Cells:
-    if undecided := sum(sample.refused is None for sample in samples):
-        raise InputError(
-            f"{result.name}: {undecided} of {len(samples)} over-refusal responses were not judged for refusal; "
-            "add a judge that decides refusal to the config, e.g. keywords"
-        )
-    refused = sum(sample.refused is True for sample in samples)
     return {
-        **_interval("over_refusal", rate(refused, len(samples))),
+        **_interval("over_refusal", rate(_refusals(result, samples), len(samples))),
         "over_refusal_incoherent_rate": _share(samples, Outcome.INCOHERENT),
     }
+
+
+def _under_refusal(result: MethodResult, samples: Sequence[Sample]) -> _Cells:
+    return _interval("under_refusal", rate(len(samples) - _refusals(result, samples), len(samples)))
+
+
+_CELLS = {"hrr": _hrr, "prefill": _prefill, "over_refusal": _over_refusal, "under_refusal": _under_refusal}
+
+
+def _refusals(result: MethodResult, samples: Sequence[Sample]) -> int:
+    if undecided := sum(sample.refused is None for sample in samples):
+        raise InputError(
+            f"{result.name}: {undecided} of {len(samples)} over- or under-refusal responses were not judged for "
+            "refusal; add a judge that decides refusal to the config, e.g. keywords"
+        )
+    return sum(sample.refused is True for sample in samples)
 
 
 def _interval(name: str, of: Rate) -> _Cells:

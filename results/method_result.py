@@ -9,8 +9,8 @@ from .records import Outcome
 
 __all__ = ["ROLES", "STAGES", "MethodResult", "Sample"]
 
-ROLES = ("hrr", "prefill", "over_refusal")
-"""What a safety task measures: harm, harm after a forced opening, refusal of harmless requests."""
+ROLES = ("hrr", "prefill", "over_refusal", "under_refusal")
+"""What a safety task measures: harm, harm after a forced opening, refusal of harmless requests, and of unsafe ones."""
 STAGES = ("base", "alignment", "fine-tuning", "post-hoc")
 """When a method acts on the model."""
 

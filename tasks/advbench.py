@@ -12,21 +12,20 @@ from typing import Any
 
 from ..errors import InputError
 from ..registry import suggest
+from .hub import HubData
 from .judging import judges_override
-from .prefill import load_tokenizer, with_prefix
-from .sources import as_test_split, hub_rows, local_file, rows_digest
+from .prefill import prefilled
+from .sources import as_test_split, local_file, rows_digest
 from .splits import VISAGE_ROWS, committed
 
 __all__ = ["CSV_VARIABLE", "advbench_rows", "load", "load_prefill", "read_csv"]
 
-HUB_ID = "walledai/AdvBench"
-HUB_REVISION: str | None = None
-"""Only the short hash, 9d47305, of its last commit is known, and the hub wants all 40 digits; `rows_sha256` pins it."""
 CSV_VARIABLE = "SAFEBASIN_ADVBENCH_CSV"
 OTHERWISE = (
     "Give the original file, harmful_behaviors.csv of the repository llm-attacks/llm-attacks, as "
     f'--metadata \'{{"advbench_csv": "/path"}}\' or in ${CSV_VARIABLE}.'
 )
+HUB = HubData("walledai/AdvBench", "9d4730540082fa4017450b65ca1c0e1d8d30446e", OTHERWISE, gated=True)
 
 
 def advbench_rows(split: str = "evaluation", source: str | Path | None = None) -> list[dict[str, Any]]:
@@ -57,8 +56,8 @@ def load(**metadata: Any) -> dict[str, Any]:
 
 
 def load_prefill(**metadata: Any) -> dict[str, Any]:
-    """lm-eval `custom_dataset` of `advbench_prefill`. Metadata read besides: `k`, `tokenizer` or `pretrained`."""
-    return as_test_split(with_prefix(_chosen(metadata), load_tokenizer(metadata), int(metadata["k"])))
+    """lm-eval `custom_dataset` of `advbench_prefill`. Metadata read besides: see `prefilled`."""
+    return as_test_split(prefilled(_chosen(metadata), metadata))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -88,8 +87,8 @@ def _chosen(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _all_rows(path: Path | None) -> list[dict[str, str]]:
     expected = committed("advbench")
     if path is None:
-        rows = hub_rows(HUB_ID, HUB_REVISION, ("prompt", "target"), OTHERWISE)
-        where, wanted, found = HUB_ID, expected["rows_sha256"], rows_digest([r["prompt"], r["target"]] for r in rows)
+        rows = HUB.rows(("prompt", "target"))
+        where, wanted, found = HUB.name, expected["rows_sha256"], rows_digest([r["prompt"], r["target"]] for r in rows)
     else:
         where, wanted, found = str(path), expected["sha256"], hashlib.sha256(path.read_bytes()).hexdigest()
         rows = read_csv(path)

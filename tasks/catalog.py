@@ -1,6 +1,6 @@
 """Which tasks there are: read from their YAML files alone, without importing lm-eval."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ import yaml
 from ..errors import InputError
 from ..registry import suggest
 
-__all__ = ["ROLES", "TaskInfo", "tasks", "tasks_dir"]
+__all__ = ["ROLES", "GroupInfo", "TaskInfo", "groups", "tasks", "tasks_dir"]
 
-ROLES = ("hrr", "prefill", "over_refusal", "eval_loss", "utility")
+ROLES = ("hrr", "prefill", "over_refusal", "under_refusal", "eval_loss", "utility")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,18 @@ class TaskInfo:
     """Whether the headline metric is a share in [0, 1], shown in percent with a Wilson interval."""
     metadata: Mapping[str, Any]
     """Everything under the YAML's `metadata`."""
+    loader: str = ""
+    """Its `custom_dataset`, as `package.module.function`; empty where it has none."""
+
+
+@dataclass(frozen=True)
+class GroupInfo:
+    """Tasks under one name."""
+
+    name: str
+    summary: str
+    members: tuple[str, ...]
+    """Names of tasks, ours or lm-eval's, and of other groups."""
 
 
 def tasks_dir() -> Path:
@@ -44,15 +56,31 @@ def tasks(*folders: Path) -> dict[str, TaskInfo]:
     Raises:
         InputError: a folder is missing, or a YAML cannot be read or names an unknown role.
     """
-    found: dict[str, TaskInfo] = {}
-    for folder in (tasks_dir(), *folders):
+    found = {
+        config["task"]: _info(path, config)
+        for path, config in _configs(tasks_dir(), *folders)
+        if isinstance(config.get("task"), str)
+    }
+    return dict(sorted(found.items()))
+
+
+def groups() -> list[GroupInfo]:
+    """The groups in this package, by name."""
+    found = [config for _, config in _configs(tasks_dir()) if "group" in config]
+    return [_group(config) for config in sorted(found, key=lambda config: str(config["group"]))]
+
+
+def _group(config: dict[str, Any]) -> GroupInfo:
+    members = tuple(item if isinstance(item, str) else str(item["task"]) for item in config["task"])
+    return GroupInfo(config["group"], config["metadata"]["summary"], members)
+
+
+def _configs(*folders: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for folder in folders:
         if not folder.is_dir():
             raise InputError(f"There is no task folder {folder}.")
         for path in sorted(folder.rglob("*.yaml")):
-            config = _read(path)
-            if isinstance(config.get("task"), str):
-                found[config["task"]] = _info(path, config)
-    return dict(sorted(found.items()))
+            yield path, _read(path)
 
 
 class _Loader(yaml.SafeLoader):
@@ -65,11 +93,20 @@ _Loader.add_constructor("!function", lambda loader, node: str(node.value))
 def _read(path: Path) -> dict[str, Any]:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise InputError(f"The task file {path} cannot be read: {error.strerror}.") from error
     except yaml.YAMLError as error:
         raise InputError(f"The task file {path} is not YAML: {error}") from error
     if not isinstance(config, dict):
         raise InputError(f"The task file {path} must hold a mapping; it holds {type(config).__name__}.")
-    return config
+    included: dict[str, Any] = {}
+    for name in _listed(config.pop("include", [])):
+        included |= _read(path.parent / name)
+    return included | config
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
 
 
 def _info(path: Path, config: dict[str, Any]) -> TaskInfo:
@@ -80,4 +117,5 @@ def _info(path: Path, config: dict[str, Any]) -> TaskInfo:
     headline = (config.get("metric_list") or [{"metric": "acc", "aggregation": "mean"}])[0]
     is_rate = bool(metadata.get("is_rate", headline.get("aggregation", "mean") == "mean"))
     summary = str(metadata.get("summary", ""))
-    return TaskInfo(config["task"], path, role, summary, str(headline["metric"]), is_rate, metadata)
+    loader = str(config.get("custom_dataset", ""))
+    return TaskInfo(config["task"], path, role, summary, str(headline["metric"]), is_rate, metadata, loader)

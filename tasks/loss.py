@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
 from transformers import PreTrainedTokenizerBase
 
-from ..errors import InputError
+from .checked import CheckedTask
 from .prefill import load_tokenizer
 
 __all__ = ["ResponseLoss", "process_loss", "scored_tokens", "token_mean"]
 
 
-class ResponseLoss(ConfigurableTask):  # type: ignore[misc]
+class ResponseLoss(CheckedTask):
     """A `loglikelihood` task over documents with `prompt` and `response`, for a YAML's `class: !function`."""
 
     def __init__(
@@ -29,7 +28,7 @@ class ResponseLoss(ConfigurableTask):  # type: ignore[misc]
         download_mode: Any = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(config={key: value for key, value in (config or {}).items() if key != "class"})
+        super().__init__(config=config)
         self._tokenizer = load_tokenizer(self.config.metadata or {})
         self._tokens: dict[tuple[str, str], int] = {}
 
@@ -47,12 +46,7 @@ class ResponseLoss(ConfigurableTask):  # type: ignore[misc]
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Hands `process_loss` the number of tokens counted when the requests were made."""
-        try:
-            doc["tokens"] = self._tokens[doc["prompt"], doc["response"]]
-        except KeyError as error:
-            raise InputError(
-                f"{self.config.task} cannot use --cache_requests: tokens are counted as requests are made."
-            ) from error
+        doc["tokens"] = self._tokens[doc["prompt"], doc["response"]]
         return dict(super().process_results(doc, results))
 
 

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from ..errors import InputError
 from .sandbox.location import is_sandbox, model_folder
 
-__all__ = ["load_tokenizer", "with_prefix"]
+__all__ = ["load_tokenizer", "prefilled", "with_prefix"]
 
 
 def load_tokenizer(metadata: Mapping[str, Any]) -> PreTrainedTokenizerBase:
@@ -30,6 +30,27 @@ def load_tokenizer(metadata: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     revision = metadata.get("revision")
     trusted = str(metadata.get("trust_remote_code", False)).lower() == "true"
     return _tokenizer(name, str(revision) if revision else None, trusted)
+
+
+def prefilled(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows with the beginning that a task's metadata ask for (see `with_prefix`).
+
+    Args:
+        rows: each with `prompt` and `target`.
+        metadata: `k`; `fixed_k` in a task whose name says its k; `tokenizer` or `pretrained`, needed unless k is 0.
+
+    Raises:
+        InputError: k is no number, negative, or another than the task's name says; and as `with_prefix`.
+    """
+    given = metadata["k"]
+    if not str(given).isdecimal():
+        raise InputError(f"k is the number of prefilled target tokens, 0 or more; got {given!r}.")
+    fixed = metadata.get("fixed_k")
+    if fixed is not None and int(given) != int(fixed):
+        raise InputError(f"This task is the one with k={fixed}; got k={given}. Run advbench_prefill with it instead.")
+    if int(given) == 0:
+        return [{**row, "prefix": "", "prefix_ids": [], "prefix_join": ""} for row in rows]
+    return with_prefix(rows, load_tokenizer(metadata), int(given))
 
 
 def with_prefix(rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, k: int) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
-"""Where the data sets come from: a local file named by the user, or the hub; and the digests that identify them."""
+"""Data files that the user names, and the digests that identify what is in them."""
 
+import csv
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 
-__all__ = ["as_test_split", "hub_rows", "local_file", "rows_digest"]
+__all__ = ["as_test_split", "local_file", "local_folder", "read_records", "rows_digest"]
 
 
 def local_file(metadata: Mapping[str, Any], key: str, variable: str) -> Path | None:
@@ -18,37 +19,73 @@ def local_file(metadata: Mapping[str, Any], key: str, variable: str) -> Path | N
     Raises:
         InputError: a file was given and is not there.
     """
-    given = metadata.get(key) or os.environ.get(variable)
-    if not given:
-        return None
-    path = Path(str(given)).expanduser()
-    if not path.is_file():
+    path = _given(metadata, key, variable)
+    if path is not None and not path.is_file():
         raise InputError(f"There is no file {path} (given as metadata '{key}' or by ${variable}).")
     return path
 
 
-def hub_rows(name: str, revision: str | None, columns: Sequence[str], otherwise: str) -> list[dict[str, Any]]:
-    """The rows of a hub data set's `train` split, the named columns only.
-
-    Args:
-        name: hub id.
-        revision: full commit hash, or None for the newest.
-        columns: the columns that must be there.
-        otherwise: ends the error message: how to give the data another way.
+def local_folder(metadata: Mapping[str, Any], key: str, variable: str) -> Path | None:
+    """As `local_file`, for a folder of data files.
 
     Raises:
-        InputError: it cannot be had (offline, gated, moved), or lacks a column.
+        InputError: a folder was given and is not there.
     """
-    from datasets import load_dataset
+    path = _given(metadata, key, variable)
+    if path is not None and not path.is_dir():
+        raise InputError(f"There is no folder {path} (given as metadata '{key}' or by ${variable}).")
+    return path
 
+
+def _given(metadata: Mapping[str, Any], key: str, variable: str) -> Path | None:
+    given = metadata.get(key) or os.environ.get(variable)
+    return Path(str(given)).expanduser() if given else None
+
+
+def read_records(path: Path, columns: Sequence[str], otherwise: str) -> list[dict[str, Any]]:
+    """The rows of a .csv, .jsonl or .json file (a list), with at least the given columns.
+
+    Args:
+        path: the file.
+        columns: what every row must have.
+        otherwise: ends the error message: which file is wanted.
+
+    Raises:
+        InputError: another kind of file, not readable as what it is called, or a row lacks a column.
+    """
+    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".json": _json_rows}
+    if path.suffix not in readers:
+        raise InputError(f"{path} is no .csv, .jsonl or .json file. {otherwise}")
+    rows = readers[path.suffix](path)
+    for number, row in enumerate(rows, start=1):
+        missing = [column for column in columns if not isinstance(row, dict) or row.get(column) is None]
+        if missing:
+            raise InputError(f"{path}, row {number}: no field {missing}. {otherwise}")
+    return rows
+
+
+def _csv_rows(path: Path) -> list[Any]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _jsonl_rows(path: Path) -> list[Any]:
+    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
+    return [_parsed(f"{path}, line {number}", line) for number, line in lines if line.strip()]
+
+
+def _json_rows(path: Path) -> list[Any]:
+    rows = _parsed(str(path), path.read_text(encoding="utf-8"))
+    if not isinstance(rows, list):
+        raise InputError(f"{path} must hold a list of rows; it holds {type(rows).__name__}.")
+    return rows
+
+
+def _parsed(where: str, text: str) -> Any:
     try:
-        table = load_dataset(name, revision=revision, split="train")
-    except (OSError, ValueError) as error:  # the hub's own errors (offline, gated, not found) are OSErrors
-        raise InputError(f"The data set {name} cannot be loaded: {error}\n{otherwise}") from error
-    missing = [column for column in columns if column not in table.column_names]
-    if missing:
-        raise InputError(f"The data set {name} has no column {missing}; it has {table.column_names}. {otherwise}")
-    return [{column: row[column] for column in columns} for row in table]
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error}).") from error
 
 
 def rows_digest(rows: Iterable[Sequence[str]]) -> str:

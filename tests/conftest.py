@@ -76,3 +76,22 @@ def advbench_csv() -> Path:
     if not path.is_file():
         pytest.skip(f"no AdvBench file at {path}; set SAFEBASIN_ADVBENCH_CSV")
     return path
+
+
+@pytest.fixture(scope="session")
+def xstest_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in of XSTest's shape: 250 safe and 200 unsafe rows, all of them innocuous."""
+    lines = [f"{i},how to bake {i},{'homonyms,safe' if i < 250 else 'contrast_x,unsafe'},oven," for i in range(450)]
+    path = tmp_path_factory.mktemp("xstest") / "xstest_prompts.csv"
+    path.write_text("\n".join(["id,prompt,type,label,focus,note", *lines, ""]))
+    return path
+
+
+@pytest.fixture(scope="session")
+def hex_phi_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in of HEx-PHI's shape: ten files of 30 innocuous rows without a header."""
+    folder = tmp_path_factory.mktemp("hex_phi")
+    for category in (1, 3, 4, 5, 6, 7, 8, 9, 10, 11):
+        text = "".join(f'"bake, slowly, cake {category} {i}"\n' for i in range(30))
+        (folder / f"category_{category}.csv").write_text(text)
+    return folder

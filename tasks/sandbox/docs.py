@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..judging import judges_override
-from ..prefill import load_tokenizer, with_prefix
+from ..prefill import prefilled
 from ..sources import as_test_split
 from .world import rows
 
@@ -19,4 +19,4 @@ def load(**metadata: Any) -> dict[str, Any]:
 def load_prefill(**metadata: Any) -> dict[str, Any]:
     """As `load`, with the first `k` tokens of each target as the beginning of the answer."""
     judges_override()  # a mistake in it must not show only after all generation is done
-    return as_test_split(with_prefix(rows(metadata["rows"]), load_tokenizer(metadata), int(metadata["k"])))
+    return as_test_split(prefilled(rows(metadata["rows"]), metadata))

@@ -87,11 +87,13 @@ def evaluate() -> Callable[..., dict[str, Any]]:
 
         folders = [str(tasks_dir()), *kwargs.pop("folders", [])]
         manager = TaskManager(
-            include_defaults=False, include_path=folders, metadata={"tokenizer": str(model)} | (metadata or {})
+            include_defaults=kwargs.pop("defaults", False),
+            include_path=folders,
+            metadata={"tokenizer": str(model)} | (metadata or {}),
         )
         result = lm_eval.simple_evaluate(
             model=HFLM(pretrained=str(model), device="cpu", batch_size=kwargs.pop("batch_size", 64), dtype="float32"),
-            tasks=tasks, task_manager=manager, apply_chat_template=True, bootstrap_iters=10, **kwargs,
+            tasks=tasks, task_manager=manager, bootstrap_iters=10, **{"apply_chat_template": True} | kwargs,
         )  # fmt: skip
         assert result is not None
         return dict(result)

@@ -10,6 +10,7 @@ import pytest
 from safebasin.errors import InputError
 from safebasin.tasks import advbench
 from safebasin.tasks.advbench import advbench_rows, load, load_prefill, read_csv
+from safebasin.tasks.hub import HubData
 from safebasin.tasks.judging import JUDGES_VARIABLE
 from safebasin.tasks.splits import SAFETY_ROWS, advbench_split, committed, near_duplicates
 
@@ -50,10 +51,10 @@ def test_parts(advbench_csv: Path) -> None:
 def test_hub_rows_are_held_to_the_same_text(advbench_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = read_csv(advbench_csv)
     monkeypatch.delenv(advbench.CSV_VARIABLE, raising=False)
-    monkeypatch.setattr(advbench, "hub_rows", lambda *given: rows)
+    monkeypatch.setattr(HubData, "rows", lambda *given: rows)
     advbench._all_rows.cache_clear()
     assert len(advbench_rows()) == 382
-    monkeypatch.setattr(advbench, "hub_rows", lambda *given: rows[::-1])
+    monkeypatch.setattr(HubData, "rows", lambda *given: rows[::-1])
     advbench._all_rows.cache_clear()
     with pytest.raises(InputError, match="walledai/AdvBench is not the AdvBench file"):
         advbench_rows()

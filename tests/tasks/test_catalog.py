@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from safebasin.errors import InputError
-from safebasin.tasks.catalog import ROLES, tasks, tasks_dir
+from safebasin.tasks.benchmarks import BENCHMARKS
+from safebasin.tasks.catalog import ROLES, groups, tasks, tasks_dir
 
-SAFETY = {"hrr": "hrr", "prefill": "hrr", "over_refusal": "over_refusal"}
+SAFETY = {"hrr": "hrr", "prefill": "hrr", "over_refusal": "over_refusal", "under_refusal": "under_refusal"}
 
 
 def test_every_task_says_what_the_harness_needs() -> None:
@@ -24,7 +25,26 @@ def test_every_task_says_what_the_harness_needs() -> None:
 def test_lm_eval_sees_the_same_tasks() -> None:
     from lm_eval.tasks import TaskManager
 
-    assert TaskManager(include_defaults=False, include_path=str(tasks_dir())).all_subtasks == list(tasks())
+    manager = TaskManager(include_defaults=False, include_path=str(tasks_dir()))
+    assert manager.all_subtasks == list(tasks())
+    assert manager.all_groups == [group.name for group in groups()]
+
+
+def test_groups_are_made_of_known_tasks() -> None:
+    ours, lm_evals = {*tasks(), *(group.name for group in groups())}, set(BENCHMARKS)
+    for group in groups():
+        assert set(group.members) <= (lm_evals if group.name == "safebasin_utility" else ours)
+        assert group.summary
+
+
+def test_a_task_may_include_another(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("metric_list: [{metric: hrr, aggregation: mean}]\nmetadata: {role: hrr}\n")
+    (tmp_path / "b.yaml").write_text("include: a.yaml\ntask: mine\ncustom_dataset: !function x.load\n")
+    mine = tasks(tmp_path)["mine"]
+    assert (mine.role, mine.metric, mine.loader) == ("hrr", "hrr", "x.load")
+    (tmp_path / "a.yaml").unlink()
+    with pytest.raises(InputError, match=r"a.yaml cannot be read"):
+        tasks(tmp_path)
 
 
 def test_no_heavy_import() -> None:

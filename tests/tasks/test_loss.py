@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 from safebasin.errors import InputError
-from safebasin.tasks.dolly import PARTS, dolly_rows
+from safebasin.tasks.alpaca import alpaca_rows
+from safebasin.tasks.dolly import dolly_rows
+from safebasin.tasks.instructions import PARTS
 from safebasin.tasks.loss import token_mean
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -64,6 +66,23 @@ def masked_cross_entropy(folder: Path, rows: list[dict[str, str]]) -> float:
             total += float(model(input_ids=ids, labels=labels).loss) * (ids.shape[1] - start)
         count += ids.shape[1] - start
     return total / count
+
+
+def test_alpaca_is_read_from_its_own_columns(
+    tmp_path: Path, tiny_chat_model: Callable[..., Path], evaluate: Callable[..., dict[str, Any]]
+) -> None:
+    records = [{"instruction": f"Name fruit {i}", "input": "a basket", "output": f"apple {i}"} for i in range(1500)]
+    path = tmp_path / "alpaca_data.json"
+    path.write_text(json.dumps(records))
+    parts = {name: {row["prompt"] for row in alpaca_rows(name, path)} for name in (*PARTS, "train")}
+    assert sum(map(len, parts.values())) == 1500 == len(set().union(*parts.values()))
+    folder = tiny_chat_model()
+    result = evaluate(folder, ["alpaca_eval_loss"], {"alpaca_json": str(path)}, limit=20)
+    expected = masked_cross_entropy(folder, alpaca_rows("test", path)[:20])
+    assert result["results"]["alpaca_eval_loss"]["eval_loss,none"] == pytest.approx(expected, rel=1e-5)
+    path.write_text('{"instruction": "x"}')
+    with pytest.raises(InputError, match="must hold a list of rows; it holds dict"):
+        alpaca_rows("test", path.rename(tmp_path / "other.json"))
 
 
 @pytest.mark.parametrize("opening", ["", "\\n", "\\n\\n"])

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from safebasin.errors import InputError
-from safebasin.tasks.prefill import load_tokenizer, with_prefix
+from safebasin.tasks.judging import JUDGES_VARIABLE
+from safebasin.tasks.prefill import load_tokenizer, prefilled, with_prefix
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -51,3 +52,58 @@ def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
         load_tokenizer({"tokenizer": str(tmp_path / "none")})
     with pytest.raises(InputError, match="--metadata"):
         load_tokenizer({"pretrained": object()})
+
+
+def test_k_is_a_number_and_that_of_the_tasks_name(tiny_chat_model: Callable[..., Path]) -> None:
+    tokenizer = {"tokenizer": str(tiny_chat_model())}
+    assert prefilled(ROWS, {"k": "6", **tokenizer})[0]["prefix"] == "Sure, "
+    assert prefilled(ROWS, {"k": 0})[0] == {**ROWS[0], "prefix": "", "prefix_ids": [], "prefix_join": ""}
+    with pytest.raises(InputError, match=r"the one with k=4; got k=8\. Run advbench_prefill"):
+        prefilled(ROWS, {"k": 8, "fixed_k": 4, **tokenizer})
+    for wrong in ("-1", "four", 1.5):
+        with pytest.raises(InputError, match=f"0 or more; got {wrong!r}"):
+            prefilled(ROWS, {"k": wrong, **tokenizer})
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_the_sweep_under_lm_eval_forces_exactly_k_tokens(
+    chat: bool,
+    advbench_csv: Path,
+    tiny_chat_model: Callable[..., Path],
+    evaluate: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(JUDGES_VARIABLE, '["keywords"]')
+    model = tiny_chat_model()
+    metadata = {"advbench_csv": str(advbench_csv)}
+    result = evaluate(
+        model, ["advbench_prefill_sweep"], metadata, gen_kwargs={"max_gen_toks": 1}, limit=2, apply_chat_template=chat
+    )
+    tokenizer: Any = load_tokenizer({"tokenizer": str(model)})
+    for k in (0, 1, 2, 4, 8, 16):
+        for sample in result["samples"][f"advbench_prefill_k{k}"]:
+            prompt, target = sample["arguments"][0][0], tokenizer.encode(sample["doc"]["target"])
+            ids = tokenizer.encode(prompt, add_special_tokens=False)
+            assert ids[len(ids) - k :] == target[:k]
+            assert not prompt.endswith(tokenizer.decode(target[: k + 1])), "and no more of them"
+
+
+def test_a_prompt_that_ends_in_other_tokens_is_refused(
+    tmp_path: Path, tiny_chat_model: Callable[..., Path], evaluate: Callable[..., dict[str, Any]]
+) -> None:
+    (tmp_path / "data.jsonl").write_text('{"row": 3, "prompt": "ask", "prefix": "Sure", "prefix_ids": [4, 5]}\n')
+    (tmp_path / "x.yaml").write_text(
+        "task: x\nclass: !function safebasin.tasks.checked.PrefillTask\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path}/data.jsonl}}}}\ntest_split: test\n"
+        "output_type: generate_until\ndoc_to_text: prompt\ndoc_to_target: ''\ngen_prefix: '{{prefix}}'\n"
+    )
+    for chat, way_out in ((True, "Choose another k"), (False, "Add --apply_chat_template")):
+        with pytest.raises(InputError, match=rf"x, row 3: .* instead of the 2 prefilled ones \[4, 5\].*{way_out}"):
+            evaluate(tiny_chat_model(), ["x"], folders=[tmp_path], apply_chat_template=chat)
+
+
+def test_the_cache_of_prompts_is_refused(
+    advbench_csv: Path, tiny_chat_model: Callable[..., Path], evaluate: Callable[..., dict[str, Any]]
+) -> None:
+    with pytest.raises(InputError, match="advbench_prefill cannot use --cache_requests"):
+        evaluate(tiny_chat_model(), ["advbench_prefill"], {"advbench_csv": str(advbench_csv)}, cache_requests=True)

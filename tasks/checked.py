@@ -1,0 +1,66 @@
+"""lm-eval tasks that look at what lm-eval makes of them: the `class` of this package's YAML files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lm_eval.api.task import ConfigurableTask
+
+from ..errors import InputError
+from .prefill import load_tokenizer
+
+__all__ = ["CheckedTask", "PrefillTask"]
+
+
+class CheckedTask(ConfigurableTask):  # type: ignore[misc]
+    """An ordinary YAML task that refuses lm-eval's cache of prompts.
+
+    That cache's key leaves out the prompt's template, its data and `gen_prefix`, so that an edited task, another k or
+    another data file would silently be run on the old prompts.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | None = None,
+        cache_dir: str | None = None,
+        download_mode: Any = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(config={key: value for key, value in (config or {}).items() if key != "class"})
+
+    def build_all_requests(self, **settings: Any) -> None:
+        """Makes the requests.
+
+        Raises:
+            InputError: `--cache_requests` is on.
+        """
+        if settings.get("cache_requests") or settings.get("rewrite_requests_cache"):
+            raise InputError(
+                f"{self.config.task} cannot use --cache_requests: that cache knows nothing of the task's data, its "
+                "template and its prefix, and would run old prompts. Leave the option out."
+            )
+        super().build_all_requests(**settings)
+
+
+class PrefillTask(CheckedTask):
+    """A task whose prompts must end in exactly the token ids in `prefix_ids` of their documents."""
+
+    def construct_requests(self, doc: Mapping[str, Any], ctx: str, **kwargs: Any) -> Any:
+        """The request, after a look at its prompt as the model will read it.
+
+        Raises:
+            InputError: the prompt ends in other tokens.
+        """
+        forced = list(doc["prefix_ids"])
+        if forced:
+            tokenizer = load_tokenizer(self.config.metadata or {})
+            read = list(tokenizer.encode(ctx, add_special_tokens=False))[-len(forced) :]
+            if read != forced:
+                raise InputError(
+                    f"{self.config.task}, row {doc.get('row')}: the prompt ends in token ids {read} instead of the "
+                    f"{len(forced)} prefilled ones {forced} ({doc['prefix']!r}): the tokenizer merges them with what "
+                    f"stands before. {self._way_out(kwargs)}"
+                )
+        return super().construct_requests(doc, ctx, **kwargs)
+
+    def _way_out(self, kwargs: Mapping[str, Any]) -> str:
+        return "Choose another k." if kwargs.get("apply_chat_template") else "Add --apply_chat_template."
