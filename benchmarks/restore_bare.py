@@ -1,5 +1,6 @@
 """Bare forward and backward passes of given micro-batches, and runs timed in turns."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -44,19 +45,19 @@ def bare_passes(model: Any, passes: Sequence[tuple[MicroBatch, bool]], loss: Los
 def in_turns(runs: Mapping[str, Run], repetitions: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Seconds, and seconds of processor time, of each run, the order turning by one in each repetition.
 
-    A first round is thrown away. On cores shared with others the time of the processor is the steadier of the two.
+    On cores shared with others the time of the processor is the steadier of the two. Each run is told on stderr.
     """
     wall: dict[str, list[float]] = {name: [] for name in runs}
     used: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
-    for repetition in range(-1, repetitions):
+    for repetition in range(repetitions):
         shift = repetition % len(names)
         for name in names[shift:] + names[:shift]:
             begin, spent = time.perf_counter(), time.process_time()
             runs[name]()
-            if repetition >= 0:
-                wall[name].append(time.perf_counter() - begin)
-                used[name].append(time.process_time() - spent)
+            wall[name].append(time.perf_counter() - begin)
+            used[name].append(time.process_time() - spent)
+            print(f"{name}: {wall[name][-1]:.2f} s, processor {used[name][-1]:.2f} s", file=sys.stderr, flush=True)
     return wall, used
 
 
