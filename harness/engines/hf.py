@@ -1,15 +1,19 @@
 """The transformers engine: lm-eval's HFLM on a loaded model, with every answer kept in the store."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...errors import InputError
+from ...tasks.perturbation import KEY, Perturbation
 from ..digests import code_digest, digest_of
 from ..store import Store
+from .perturbation import Perturber
 
 __all__ = ["HFEngine"]
 
@@ -20,7 +24,7 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     """Answers from the store where it can; what is missing is computed by HFLM itself, a batch at a time.
 
     A batch is stored in one transaction and batches depend only on the requests, so an interrupted run goes on
-    with the very batches it would have had.
+    with the very batches it would have had. A request may carry a perturbation of the weights (`engines.perturbation`).
 
     Args:
         model: a causal LM, with or without an active PEFT adapter, on its device and in eval mode.
@@ -33,6 +37,8 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
     Raises:
         InputError: the tokenizer has no chat template.
     """
+
+    can_perturb = True
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         self._store = store
         self._on_done = on_done
         self._done = self._total = 0
+        self._perturber = Perturber(self.model)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Greedy or sampled continuations, one per request; prompts are checked first (see `_prompt_parts`)."""
@@ -76,7 +83,15 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         self._check_prompt(
             ids, request.doc if isinstance(request.doc, dict) else {}, int(settings.get("max_gen_toks", 256))
         )
-        return {**self._identity, "ids": ids, "settings": settings, "repeat": request.idx}
+        plain = {key: value for key, value in settings.items() if key != KEY}
+        repeat = request.idx if settings.get("do_sample") else 0  # greedy answers do not differ
+        return {**self._identity, "ids": ids, "settings": plain, "repeat": repeat, **self._perturbation(settings)}
+
+    def _perturbation(self, settings: Parts) -> Parts:
+        """What a request's perturbation adds to its key: where the weights are, and what drew the direction."""
+        if KEY not in settings:
+            return {}
+        return {KEY: Perturbation.parse(settings[KEY]).weights.text, "generator": self.device.type}
 
     def _check_prompt(self, ids: list[int], doc: dict[str, Any], room: int) -> None:
         bos = self.tokenizer.bos_token_id
@@ -98,9 +113,9 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
             )
 
     def _pair_parts(self, request: Instance) -> Parts:
-        context, continuation = request.args
+        context, continuation, *settings = request.args
         head, tail = self._encode_pair(context, continuation)
-        return {**self._identity, "ids": head, "continuation": tail}
+        return {**self._identity, "ids": head, "continuation": tail, **self._perturbation(*settings or [{}])}
 
     def _answer(
         self, kind: str, requests: list[Instance], parts: Sequence[Parts], compute: Callable[..., list[Any]]
@@ -110,17 +125,32 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         self._total += len(keys)
         self._tell(sum(key in known for key in keys))
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
-        for batch in self._batches(list(first.values()), parts):
-            missing = [i for i in batch if keys[i] not in known]
-            if missing:
-                answers = compute([requests[i] for i in missing], disable_tqdm=True)
-                self._store.add_answers(
-                    kind, [(keys[i], parts[i], answer) for i, answer in zip(missing, answers, strict=True)]
-                )
-                fresh = {keys[i]: answer for i, answer in zip(missing, answers, strict=True)}
-                known.update(fresh)
-                self._tell(sum(key in fresh for key in keys))
+        try:
+            for batch in self._batches(sorted(first.values()), parts):
+                missing = [i for i in batch if keys[i] not in known]
+                if missing:
+                    answers = self._compute([requests[i] for i in missing], parts[missing[0]].get(KEY), compute)
+                    rows = list(zip(missing, answers, strict=True))
+                    self._store.add_answers(kind, [(keys[i], parts[i], answer) for i, answer in rows])
+                    fresh = {keys[i]: answer for i, answer in rows}
+                    known.update(fresh)
+                    self._tell(sum(key in fresh for key in keys))
+        finally:
+            self._perturber.move(None)
         return [known[key] for key in keys]
+
+    def _compute(
+        self, requests: list[Instance], perturbation: str | None, compute: Callable[..., list[Any]]
+    ) -> list[Any]:
+        """Answers one batch by the weights that it asks for."""
+        self._perturber.move(Perturbation.parse(perturbation) if perturbation else None)
+        if perturbation is None:
+            return compute(requests, disable_tqdm=True)
+        hook, self.cache_hook = self.cache_hook, CacheHook(None)  # lm-eval's cache would know them by the plain key
+        try:
+            return compute([_without_perturbation(request) for request in requests], disable_tqdm=True)
+        finally:
+            self.cache_hook = hook
 
     def _tell(self, count: int) -> None:
         self._done += count
@@ -130,10 +160,18 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         """Requests in batches of one set of settings, longest first: always the same for the same requests."""
         groups: dict[str, list[int]] = {}
         for i in wanted:
-            groups.setdefault(digest_of([parts[i].get("settings"), parts[i].get("repeat")]), []).append(i)
+            groups.setdefault(digest_of([parts[i].get(key) for key in ("settings", "repeat", KEY)]), []).append(i)
         size = int(self.batch_size)
         batches = []
         for group in groups.values():
             group.sort(key=lambda i: (-len(parts[i]["ids"]) - len(parts[i].get("continuation", ())), parts[i]["ids"]))
             batches += [group[start : start + size] for start in range(0, len(group), size)]
         return batches
+
+
+def _without_perturbation(request: Instance) -> Instance:
+    """The request as lm-eval's own model knows it."""
+    context, second = request.args[:2]
+    if isinstance(second, dict):
+        second = {key: value for key, value in second.items() if key != KEY}
+    return replace(request, arguments=(context, second))
