@@ -13,6 +13,7 @@ AFTER_UTILITY = (
     *("safety_examples", "minutes", "peak_gb", "p_vs_lora", "p_holm"),
     *("prefill_refusal_rate", "prefill_incoherent_rate"),
     *("over_refusal_low", "over_refusal_high", "over_refusal_incoherent_rate"),
+    *("visage_mean", "visage_half_width", "visage_judged", "visage_refused"),
 )
 TEXT_COLUMNS = ("model", "method", "stage", "status")
 COUNT_COLUMNS = ("seed", "n", "safety_examples")

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ...tasks.perturbation import Perturbation
 from ..digests import code_digest
 from ..store import Store
-from .stored import OnDone, Parts, StoredAnswers, check_chat_template
+from .perturbation import Perturber
+from .prompt_checks import check_chat_template
+from .stored import OnDone, Parts, StoredAnswers
 
 __all__ = ["HFEngine"]
 
@@ -41,3 +44,13 @@ class HFEngine(StoredAnswers, HFLM):  # type: ignore[misc]  # lm-eval is untyped
         check_chat_template(tokenizer)
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self.answer_from(store, {**identity, "engine": "hf", "code": code_digest("harness/engines")}, on_done, say)
+        self._perturber = Perturber(self.model)
+
+    def move(self, to: Perturbation | None) -> None:
+        """See `StoredAnswers`."""
+        self._perturber.move(to)
+
+    @property
+    def generator(self) -> str:
+        """See `StoredAnswers`."""
+        return str(self.device.type)

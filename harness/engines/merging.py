@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...restore.checkpoint import kind_of
 from ...restore.weight_files import WeightFiles
 
-__all__ = ["changed_weights"]
+__all__ = ["changed_weights", "merged_weights"]
 
 _PREFIX = "base_model.model."
 _PLAIN: Mapping[str, Any] = {
@@ -42,6 +42,20 @@ def changed_weights(base: str, checkpoint: str | Path) -> Iterator[tuple[str, Te
         yield from ((name, files.read(name)) for name in files.names)
     else:
         yield from _merged(WeightFiles(base), checkpoint)
+
+
+def merged_weights(base: str, checkpoint: str | Path | None) -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a checkpoint (None: of the base), as `changed_weights` has those that differ.
+
+    Raises:
+        InputError: as `changed_weights`.
+    """
+    if checkpoint is not None and kind_of(checkpoint) == "full":
+        yield from changed_weights(base, checkpoint)
+        return
+    files, changed = WeightFiles(base), dict(changed_weights(base, checkpoint)) if checkpoint is not None else {}
+    for name in files.names:
+        yield name, changed[name] if name in changed else files.read(name)
 
 
 def _merged(base: WeightFiles, adapter: Path) -> Iterator[tuple[str, Tensor]]:

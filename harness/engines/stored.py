@@ -1,39 +1,36 @@
 """What the engines share: prompts are checked, and every answer goes to the store the moment it exists."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
+from lm_eval.api.model import CacheHook, TemplateLM
 
 from ...errors import InputError
+from ...tasks.perturbation import KEY, Perturbation
 from ..digests import digest_of
 from ..store import Store
+from .prompt_checks import check_prompt
 
-__all__ = ["OnDone", "Parts", "StoredAnswers", "check_chat_template"]
+__all__ = ["OnDone", "Parts", "StoredAnswers"]
 
 Parts = dict[str, Any]
 OnDone = Callable[[int, int], None]
 """Called with (answers so far, requests so far) as they come."""
-
-
-def check_chat_template(tokenizer: Any) -> None:
-    """Evaluation puts every prompt through the tokenizer's chat template.
-
-    Raises:
-        InputError: the tokenizer has none.
-    """
-    if not tokenizer.chat_template:
-        raise InputError(f"The tokenizer of '{tokenizer.name_or_path}' has no chat template, which evaluation needs.")
+Compute = Callable[..., list[Any]]
 
 
 class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     """Answers from the store where it can; what is missing is computed by the lm-eval model behind it, by batches.
 
-    An engine names it before that model among its bases and calls `answer_from`. A batch is stored in one transaction
-    and batches depend only on the requests, so an interrupted run goes on with the very batches it would have had.
+    An engine names it before that model among its bases, calls `answer_from`, and says how its weights `move`.
+    A batch is stored in one transaction and batches depend only on the requests, so an interrupted run goes on with
+    the very batches it would have had. A request may carry a perturbation of the weights (`engines.perturbation`).
     """
+
+    can_perturb = True
 
     def answer_from(
         self, store: Store, identity: Parts, on_done: OnDone, say: Callable[[str], None] = lambda line: None
@@ -51,8 +48,17 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self._done = self._total = 0
         self._fitting = int(self.batch_size)
 
+    def move(self, to: Perturbation | None) -> None:
+        """Puts the merged weights at a point of a sweep; None puts them back, bit for bit."""
+        raise NotImplementedError
+
+    @property
+    def generator(self) -> str:
+        """Type of the device that draws the directions of perturbations."""
+        raise NotImplementedError
+
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Greedy or sampled continuations, one per request; prompts are checked first (see `_prompt_parts`)."""
+        """Greedy or sampled continuations, one per request; prompts are checked first (`prompt_checks`)."""
         parts = [self._prompt_parts(request) for request in requests]
         return self._answer("generate_until", requests, parts, super().generate_until)
 
@@ -63,63 +69,49 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return [(float(logprob), bool(greedy)) for logprob, greedy in answers]
 
     def _prompt_parts(self, request: Instance) -> Parts:
-        """Everything that decides a generation.
-
-        Raises:
-            InputError: two beginning-of-sequence tokens, a prefilled prompt that does not end in the target's tokens,
-                or a prompt that leaves no room for the answer.
-        """
+        """Everything that decides a generation."""
         text, settings = request.args
         ids = self.tok_encode(text)
-        self._check_prompt(
-            ids, request.doc if isinstance(request.doc, dict) else {}, int(settings.get("max_gen_toks", 256))
-        )
-        return {**self._identity, "ids": ids, "settings": settings, "repeat": request.idx}
+        doc = request.doc if isinstance(request.doc, dict) else {}
+        check_prompt(ids, doc, int(settings.get("max_gen_toks", 256)), self.tokenizer, self.max_length)
+        plain = {key: value for key, value in settings.items() if key != KEY}
+        repeat = request.idx if settings.get("do_sample") else 0  # greedy answers do not differ
+        return {**self._identity, "ids": ids, "settings": plain, "repeat": repeat, **self._perturbation(settings)}
 
-    def _check_prompt(self, ids: list[int], doc: dict[str, Any], room: int) -> None:
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and ids[:2] == [bos, bos]:
-            raise InputError(
-                f"The prompt begins with two {self.tokenizer.bos_token} tokens (ids {ids[:6]}). Mend the chat template."
-            )
-        forced = list(doc.get("prefix_ids") or [])
-        if forced and ids[-len(forced) :] != forced:
-            raise InputError(
-                f"The prefilled prompt ends in token ids {ids[-len(forced) :]} instead of the target's {forced} "
-                f"('{doc.get('prefix')}'): the tokenizer merges the prefix with the template. Choose another k."
-            )
-        if len(ids) + room > self.max_length:
-            raise InputError(
-                f"A prompt of {len(ids)} tokens and max_gen_toks={room} exceed the model's "
-                f"{self.max_length} positions. "
-                f"Lower max_gen_toks or drop the row '{str(doc.get('prompt', ''))[:60]}'."
-            )
+    def _perturbation(self, settings: Parts) -> Parts:
+        """What a request's perturbation adds to its key: where the weights are, and what drew the direction."""
+        if KEY not in settings:
+            return {}
+        return {KEY: Perturbation.parse(settings[KEY]).weights.text, "generator": self.generator}
 
     def _pair_parts(self, request: Instance) -> Parts:
-        context, continuation = request.args
+        context, continuation, *settings = request.args
         head, tail = self._encode_pair(context, continuation)
-        return {**self._identity, "ids": head, "continuation": tail}
+        return {**self._identity, "ids": head, "continuation": tail, **self._perturbation(*settings or [{}])}
 
-    def _answer(
-        self, kind: str, requests: list[Instance], parts: Sequence[Parts], compute: Callable[..., list[Any]]
-    ) -> list[Any]:
+    def _answer(self, kind: str, requests: list[Instance], parts: Sequence[Parts], compute: Compute) -> list[Any]:
         keys = [digest_of({"kind": kind, **part}) for part in parts]
         known = self._store.answers(keys)
         self._total += len(keys)
         self._tell(sum(key in known for key in keys))
         first = {key: i for i, key in reversed(list(enumerate(keys)))}
-        for batch in self._batches(list(first.values()), parts):
-            missing = [i for i in batch if keys[i] not in known]
-            while missing:
-                answers = self._computed([requests[i] for i in missing], compute)
-                fresh = {keys[i]: answer for i, answer in zip(missing, answers, strict=False)}
-                self._store.add_answers(kind, [(keys[i], parts[i], fresh[keys[i]]) for i in missing[: len(answers)]])
-                known.update(fresh)
-                self._tell(sum(key in fresh for key in keys))
-                missing = missing[len(answers) :]
+        try:
+            for batch in self._batches(sorted(first.values()), parts):
+                missing = [i for i in batch if keys[i] not in known]
+                while missing:
+                    point = parts[missing[0]].get(KEY)
+                    answers = self._computed([requests[i] for i in missing], point, compute)
+                    rows = list(zip(missing, answers, strict=False))
+                    self._store.add_answers(kind, [(keys[i], parts[i], answer) for i, answer in rows])
+                    fresh = {keys[i]: answer for i, answer in rows}
+                    known.update(fresh)
+                    self._tell(sum(key in fresh for key in keys))
+                    missing = missing[len(answers) :]
+        finally:
+            self.move(None)
         return [known[key] for key in keys]
 
-    def _computed(self, requests: list[Instance], compute: Callable[..., list[Any]]) -> list[Any]:
+    def _computed(self, requests: list[Instance], perturbation: str | None, compute: Compute) -> list[Any]:
         """The answers to as many of the requests as fit into the device's memory at once, the first one at least.
 
         Raises:
@@ -127,7 +119,7 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         """
         while True:
             try:
-                return compute(requests[: self._fitting], disable_tqdm=True)
+                return self._by_moved(requests[: self._fitting], perturbation, compute)
             except torch.OutOfMemoryError as error:
                 self._fitting = min(self._fitting, len(requests)) // 2
                 if not self._fitting:
@@ -138,6 +130,17 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             torch.cuda.empty_cache()
             self._say(f"out of memory: going on with batches of {self._fitting}")
 
+    def _by_moved(self, requests: list[Instance], perturbation: str | None, compute: Compute) -> list[Any]:
+        """Answers requests by the weights that they ask for."""
+        self.move(Perturbation.parse(perturbation) if perturbation else None)
+        if perturbation is None:
+            return compute(requests, disable_tqdm=True)
+        hook, self.cache_hook = self.cache_hook, CacheHook(None)  # lm-eval's cache would know them by the plain key
+        try:
+            return compute([_without_perturbation(request) for request in requests], disable_tqdm=True)
+        finally:
+            self.cache_hook = hook
+
     def _tell(self, count: int) -> None:
         self._done += count
         self._on_done(self._done, self._total)
@@ -146,10 +149,18 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         """Requests in batches of one set of settings, longest first: always the same for the same requests."""
         groups: dict[str, list[int]] = {}
         for i in wanted:
-            groups.setdefault(digest_of([parts[i].get("settings"), parts[i].get("repeat")]), []).append(i)
+            groups.setdefault(digest_of([parts[i].get(key) for key in ("settings", "repeat", KEY)]), []).append(i)
         size = int(self.batch_size)
         batches = []
         for group in groups.values():
             group.sort(key=lambda i: (-len(parts[i]["ids"]) - len(parts[i].get("continuation", ())), parts[i]["ids"]))
             batches += [group[start : start + size] for start in range(0, len(group), size)]
         return batches
+
+
+def _without_perturbation(request: Instance) -> Instance:
+    """The request as lm-eval's own model knows it."""
+    context, second = request.args[:2]
+    if isinstance(second, dict):
+        second = {key: value for key, value in second.items() if key != KEY}
+    return replace(request, arguments=(context, second))

@@ -10,11 +10,13 @@ from lm_eval.models.huggingface import HFLM
 from transformers import GenerationConfig
 
 from ...errors import InputError
+from ...tasks.perturbation import Perturbation
 from ..digests import code_digest
 from ..store import Store
 from .canary import LogProbs, check_differs, check_served, probe_ids
-from .choice import vllm_version
-from .stored import OnDone, Parts, StoredAnswers, check_chat_template
+from .choice import vllm_device, vllm_version
+from .prompt_checks import check_chat_template
+from .stored import OnDone, Parts, StoredAnswers
 from .vllm_class import VLLM
 from .vllm_settings import BATCH, engine_settings
 
@@ -72,7 +74,7 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
         """
         try:
             self._put(checkpoint)
-            self._prove(checkpoint, wanted)
+            self._prove(wanted)
             made_by = {"engine": "vllm", "vllm": vllm_version(), "code": code_digest("harness/engines")}
             self.answer_from(store, {**identity, **made_by}, on_done)
             yield self
@@ -95,22 +97,45 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
         settings, until, room = VLLM.modify_gen_kwargs(gen_kwargs, *args, **kwargs)
         return self._penalty | settings, until, room
 
+    def move(self, to: Perturbation | None) -> None:
+        """See `StoredAnswers`."""
+        if (to and to.weights) == self._at:
+            return
+        if to is None:
+            self._restore()
+            self._put(self._checkpoint)
+        else:
+            self._call("safebasin_move", self._base, str(self._checkpoint or ""), to.text)
+            self._forget_prefixes()
+        self._at = to and to.weights
+
+    @property
+    def generator(self) -> str:
+        """See `StoredAnswers`."""
+        return vllm_device()
+
     def _model_generate(self, requests: Any, generate: bool = False, sampling_params: Any = None) -> list[Any]:
         """Answers as HFLM decodes them: without special tokens, which vLLM would leave in the text."""
-        outputs: list[Any] = super()._model_generate(requests, generate, sampling_params)
+        try:
+            outputs: list[Any] = super()._model_generate(requests, generate, sampling_params)
+        except BaseException:
+            engine = self.model.llm_engine  # what is under way would be answered along with the next requests
+            engine.abort_request(list(engine.output_processor.request_states), internal=True)
+            raise
         for answer in (output.outputs[0] for output in outputs if generate):
             answer.text = self.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
         return outputs
 
     def _put(self, checkpoint: Path | None) -> None:
+        self._checkpoint, self._at = checkpoint, None
         if checkpoint is not None:
             problem = self._call("safebasin_put", self._base, str(checkpoint))
             self._forget_prefixes()
             if problem:
                 raise InputError(problem)
 
-    def _prove(self, checkpoint: Path | None, wanted: LogProbs) -> None:
-        what, served = str(checkpoint or self._base), self._log_probs()
+    def _prove(self, wanted: LogProbs) -> None:
+        what, served = str(self._checkpoint or self._base), self._log_probs()
         check_served(what, served, wanted, self._dtype)
         check_differs(what, served, self._served, wanted, self._wanted)
 

@@ -5,6 +5,7 @@ The methods take and return plain values, so they can be called in a process of 
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...restore.checkpoint import kind_of
-from .merging import changed_weights
+from ...tasks.perturbation import Perturbation
+from .merging import changed_weights, merged_weights
+from .perturbation import displaced, is_norm
 
 __all__ = ["LiveWeights"]
 
@@ -41,6 +44,8 @@ class LiveWeights:
     vllm_config: Any
     get_model: Any
     _safebasin_origin: dict[str, Tensor]
+    _safebasin_merged: dict[str, Tensor]
+    """During a sweep: the tensors of the checkpoint that move, under their Hugging Face names, on the CPU."""
 
     @torch.inference_mode()
     def safebasin_begin(self) -> str:
@@ -52,10 +57,10 @@ class LiveWeights:
         weights = self._safebasin_weights()
         if self.vllm_config.quant_config is not None or not all(weight.numel() for weight in weights.values()):
             return ""
+        self._safebasin_merged = {}
         self._safebasin_origin = {name: _kept(weight) for name, weight in weights.items()}
         return self.safebasin_digest()
 
-    @torch.inference_mode()
     def safebasin_put(self, base: str, checkpoint: str) -> str:
         """Makes the base's weights those of a checkpoint.
 
@@ -66,23 +71,39 @@ class LiveWeights:
         Returns:
             Nothing, or why it cannot be done (an error would lose its type on its way out of another process).
         """
-        from vllm.config import set_current_vllm_config
-
         try:
-            with set_current_vllm_config(self.vllm_config):
-                loaded = self.get_model().load_weights(changed_weights(base, checkpoint))
+            loaded = self._safebasin_load(changed_weights(base, checkpoint))
         except InputError as error:
             return str(error)
         except (AssertionError, KeyError, RuntimeError, ValueError) as error:  # vLLM's for other shapes or names
             return _unfit(checkpoint, str(error))
-        missing = set(self._safebasin_origin) - set(loaded)
+        missing = set(self._safebasin_origin) - loaded
         if missing and kind_of(checkpoint) == "full":
             return _unfit(checkpoint, f"it lacks {len(missing)} of vLLM's weights, such as '{min(missing)}'")
         return ""
 
+    def safebasin_move(self, base: str, checkpoint: str, to: str) -> None:
+        """Puts the weights of a checkpoint that is being served at a point of a sweep.
+
+        Args:
+            base: folder of the base model.
+            checkpoint: folder of the adapter or whole model, or "" for the base.
+            to: the perturbation, as `Perturbation.text` writes it.
+        """
+        model = self.vllm_config.model_config
+        if not self._safebasin_merged:
+            found = merged_weights(base, checkpoint or None)
+            self._safebasin_merged = {name: weight.to(model.dtype) for name, weight in found if not is_norm(name)}
+        point, device = Perturbation.parse(to), next(self.get_model().parameters()).device
+        self._safebasin_load(
+            (name, displaced(name, weight, point, torch.empty_like(weight, device=device)))
+            for name, weight in self._safebasin_merged.items()
+        )
+
     @torch.inference_mode()
     def safebasin_restore(self) -> str:
         """Puts the base's weights back, bit for bit, and returns the digest of what is there then."""
+        self._safebasin_merged.clear()
         for name, weight in self._safebasin_weights().items():
             weight.copy_(self._safebasin_origin[name])  # the same storage: captured CUDA graphs stay valid
         return self.safebasin_digest()
@@ -94,6 +115,14 @@ class LiveWeights:
             found.update(name.encode())
             found.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return found.hexdigest()
+
+    @torch.inference_mode()
+    def _safebasin_load(self, weights: Iterator[tuple[str, Tensor]]) -> set[str]:
+        """Writes tensors with Hugging Face names into vLLM's own, fused ones; returns the names of those."""
+        from vllm.config import set_current_vllm_config
+
+        with set_current_vllm_config(self.vllm_config):
+            return set(self.get_model().load_weights(weights))
 
     def _safebasin_weights(self) -> dict[str, nn.Parameter]:
         return dict(self.get_model().named_parameters())

@@ -11,7 +11,8 @@ COLUMNS = (
     "model,method,stage,seed,status,n,hrr,hrr_low,hrr_high,refusal_rate,incoherent_rate,unparsed_rate,"
     "prefill_asr,prefill_asr_low,prefill_asr_high,visage,visage_low,visage_high,over_refusal,eval_loss,"
     "facts,arithmetic,safety_examples,minutes,peak_gb,p_vs_lora,p_holm,prefill_refusal_rate,"
-    "prefill_incoherent_rate,over_refusal_low,over_refusal_high,over_refusal_incoherent_rate"
+    "prefill_incoherent_rate,over_refusal_low,over_refusal_high,over_refusal_incoherent_rate,"
+    "visage_mean,visage_half_width,visage_judged,visage_refused"
 )
 
 
