@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import InputError
 from .config_model import RunConfig
 from .engines.choice import EngineName
 from .models import ModelSource
@@ -14,9 +13,8 @@ from .store import Store
 
 if TYPE_CHECKING:
     from .engines.stored import OnDone
-    from .engines.vllm import VLLMEngine
 
-__all__ = ["Target", "target_for"]
+__all__ = ["Target", "as_checkpoint", "free_memory", "load_base_of", "target_for"]
 
 
 class Target(Protocol):
@@ -54,7 +52,9 @@ def target_for(
         config: dtype, device and batch size.
         say: called with what a user should know.
     """
-    target: Target = _HF(model, config, say) if engine == "hf" else _VLLM(model, checkpoints, config)
+    from .vllm_target import VLLMTarget
+
+    target: Target = _HF(model, config, say) if engine == "hf" else VLLMTarget(model, checkpoints, config)
     try:
         yield target
     finally:
@@ -75,85 +75,19 @@ class _HF:
         from .engines.hf import HFEngine
 
         if not self._loaded:
-            self._loaded += _load(self._model, self._config)
+            self._loaded += load_base_of(self._model, self._config)
         base, tokenizer = self._loaded
-        with _as_checkpoint(base, checkpoint, self._config) as loaded:
+        with as_checkpoint(base, checkpoint, self._config) as loaded:
             yield HFEngine(loaded, tokenizer, identity, store, self._config.batch_size, on_done, self._say)
 
     def close(self) -> None:
         if self._loaded:
             self._loaded.clear()
-            _free()
+            free_memory()
 
 
-class _VLLM:
-    """The base in vLLM. What transformers makes of each checkpoint's probe is known before vLLM takes the memory."""
-
-    def __init__(self, model: ModelSource, checkpoints: Sequence[Path | None], config: RunConfig) -> None:
-        self._model, self._checkpoints, self._config = model, checkpoints, config
-        self._wanted: dict[Path | None, list[float] | InputError] = {}
-        self._engine: VLLMEngine | None = None
-
-    @contextmanager
-    def serving(
-        self, checkpoint: Path | None, identity: dict[str, Any], store: Store, on_done: "OnDone"
-    ) -> Iterator[Any]:
-        wanted = self._wanted_of(checkpoint)
-        engine = self._engine or self._start()
-        try:
-            with engine.serving(checkpoint, wanted, identity, store, on_done):
-                yield engine
-        except InputError:
-            raise
-        except BaseException:
-            self.close()  # requests may be under way in it
-            raise
-
-    def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
-
-    def _start(self) -> "VLLMEngine":
-        from ..restore.loading import load_tokenizer
-        from .engines.vllm import VLLMEngine
-        from .engines.vllm_settings import dtype_of
-
-        base = self._model.location
-        dtype = dtype_of(base, self._config)
-        self._engine = VLLMEngine(base, load_tokenizer(base), dtype, self._wanted_of(None))
-        return self._engine
-
-    def _wanted_of(self, checkpoint: Path | None) -> list[float]:
-        if not self._wanted:
-            self._wanted = _references(self._model, self._checkpoints, self._config)
-        found = self._wanted[checkpoint]
-        if isinstance(found, InputError):
-            raise found
-        return found
-
-
-def _references(
-    model: ModelSource, checkpoints: Sequence[Path | None], config: RunConfig
-) -> dict[Path | None, list[float] | InputError]:
-    """What transformers makes of the probe, by each checkpoint and by the base, or why it cannot be loaded."""
-    from .engines.canary import probe_ids, reference
-
-    base, tokenizer = _load(model, config)
-    ids = probe_ids(tokenizer)
-    found: dict[Path | None, list[float] | InputError] = {}
-    for checkpoint in dict.fromkeys([None, *checkpoints]):
-        try:
-            with _as_checkpoint(base, checkpoint, config) as loaded:
-                found[checkpoint] = reference(loaded, ids)
-        except InputError as error:
-            found[checkpoint] = error
-    del base, loaded
-    _free()
-    return found
-
-
-def _free() -> None:
+def free_memory() -> None:
+    """Gives back what nothing refers to any more, on the CUDA device too."""
     import torch
 
     gc.collect()
@@ -161,7 +95,7 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def _load(model: ModelSource, config: RunConfig) -> tuple[Any, Any]:
+def load_base_of(model: ModelSource, config: RunConfig) -> tuple[Any, Any]:
     """The base model, in eval mode on its device, and its tokenizer."""
     from ..restore.loading import load_base, load_tokenizer
 
@@ -169,7 +103,7 @@ def _load(model: ModelSource, config: RunConfig) -> tuple[Any, Any]:
 
 
 @contextmanager
-def _as_checkpoint(base: Any, folder: Path | None, config: RunConfig) -> Iterator[Any]:
+def as_checkpoint(base: Any, folder: Path | None, config: RunConfig) -> Iterator[Any]:
     """The model that a checkpoint stands for: the base with its adapter, which is taken off again, or a whole model."""
     from ..restore.checkpoint import kind_of
     from ..restore.loading import load_adapter, load_base

@@ -31,6 +31,7 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     """
 
     can_perturb = True
+    cache_hook: Any
 
     def answer_from(
         self, store: Store, identity: Parts, on_done: OnDone, say: Callable[[str], None] = lambda line: None
@@ -135,7 +136,8 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self.move(Perturbation.parse(perturbation) if perturbation else None)
         if perturbation is None:
             return compute(requests, disable_tqdm=True)
-        hook, self.cache_hook = self.cache_hook, CacheHook(None)  # lm-eval's cache would know them by the plain key
+        hook = self.cache_hook
+        self.cache_hook = CacheHook(None)  # lm-eval's cache would know them by the plain key
         try:
             return compute([_without_perturbation(request) for request in requests], disable_tqdm=True)
         finally:

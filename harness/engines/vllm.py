@@ -10,6 +10,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import GenerationConfig
 
 from ...errors import InputError
+from ...restore.checkpoint import kind_of
 from ...tasks.perturbation import Perturbation
 from ..digests import code_digest
 from ..store import Store
@@ -41,19 +42,33 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
     def __init__(self, base: str, tokenizer: Any, dtype: str, wanted: LogProbs) -> None:
         check_chat_template(tokenizer)
         self._base, self._dtype, self._wanted = base, dtype, wanted
+        self._checkpoint: Path | None = None
+        self._at: Perturbation | None = None
         self._set_num_threads = torch.set_num_threads  # vLLM puts a function of its own in its place
         try:
             super().__init__(pretrained=base, batch_size=BATCH, **engine_settings(base, tokenizer, dtype))
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"vLLM cannot serve '{base}': {_first_line(error)} Use engine: hf.") from error
+            raise self._unable(error) from error
         self.tokenizer = tokenizer
-        self._penalty = _repetition_penalty(base)
         self._probe = probe_ids(tokenizer)
+        try:
+            self._begin()
+        except BaseException as error:
+            self.close()
+            raise (self._unable(error) if isinstance(error, RuntimeError) else error) from error
+
+    def _unable(self, error: Exception) -> InputError:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return InputError(f"vLLM cannot serve '{self._base}': {first} Use engine: hf.")
+
+    def _begin(self) -> None:
         self._digest = self._call("safebasin_begin")
         if not self._digest:
-            raise InputError(f"vLLM holds '{base}' quantised or packed: nothing can be merged into it. Use engine: hf.")
+            raise InputError(
+                f"vLLM holds '{self._base}' quantised or packed: nothing can be merged into it. Use engine: hf."
+            )
         self._served = self._log_probs()
-        check_served(base, self._served, wanted, dtype)
+        check_served(self._base, self._served, self._wanted, self._dtype)
 
     @contextmanager
     def serving(
@@ -128,6 +143,8 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
 
     def _put(self, checkpoint: Path | None) -> None:
         self._checkpoint, self._at = checkpoint, None
+        whole = checkpoint is not None and kind_of(checkpoint) == "full"
+        self._penalty = _repetition_penalty(str(checkpoint) if whole else self._base)
         if checkpoint is not None:
             problem = self._call("safebasin_put", self._base, str(checkpoint))
             self._forget_prefixes()
@@ -159,14 +176,10 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
         return [found[token].logprob for token, found in zip(self._probe[1:], output.prompt_logprobs[1:], strict=True)]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _repetition_penalty(base: str) -> dict[str, float]:
+def _repetition_penalty(model: str) -> dict[str, float]:
     """The one setting of a model's generation config that changes greedy answers and that vLLM would not read."""
     try:
-        penalty = GenerationConfig.from_pretrained(base).repetition_penalty
+        penalty = GenerationConfig.from_pretrained(model).repetition_penalty
     except OSError:  # a model need not have one
         return {}
     return {"repetition_penalty": float(penalty)} if penalty else {}

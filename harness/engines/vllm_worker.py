@@ -5,7 +5,7 @@ The methods take and return plain values, so they can be called in a process of 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from ...errors import InputError
 from ...restore.checkpoint import kind_of
 from ...tasks.perturbation import Perturbation
 from .merging import changed_weights, merged_weights
+from .origin import kept
 from .perturbation import displaced, is_norm
 
 __all__ = ["LiveWeights"]
@@ -43,13 +44,13 @@ class LiveWeights:
 
     vllm_config: Any
     get_model: Any
-    _safebasin_origin: dict[str, Tensor]
+    _safebasin_origin: Mapping[str, Tensor]
     _safebasin_merged: dict[str, Tensor]
     """During a sweep: the tensors of the checkpoint that move, under their Hugging Face names, on the CPU."""
 
     @torch.inference_mode()
     def safebasin_begin(self) -> str:
-        """Keeps a copy of the base's weights in host memory and returns their digest.
+        """Keeps a copy of the base's weights off the device (`origin.kept`) and takes their digest.
 
         Returns:
             The digest, or "" where the weights are quantised or packed, so that nothing can be written into them.
@@ -58,7 +59,7 @@ class LiveWeights:
         if self.vllm_config.quant_config is not None or not all(weight.numel() for weight in weights.values()):
             return ""
         self._safebasin_merged = {}
-        self._safebasin_origin = {name: _kept(weight) for name, weight in weights.items()}
+        self._safebasin_origin = kept(weights)
         return self.safebasin_digest()
 
     def safebasin_put(self, base: str, checkpoint: str) -> str:
@@ -122,15 +123,10 @@ class LiveWeights:
         from vllm.config import set_current_vllm_config
 
         with set_current_vllm_config(self.vllm_config):
-            return set(self.get_model().load_weights(weights))
+            return set(self.get_model().load_weights(weights) or ())
 
     def _safebasin_weights(self) -> dict[str, nn.Parameter]:
         return dict(self.get_model().named_parameters())
-
-
-def _kept(weight: Tensor) -> Tensor:
-    """A copy in host memory, from where it goes back fastest."""
-    return torch.empty(weight.shape, dtype=weight.dtype, pin_memory=weight.is_cuda).copy_(weight)
 
 
 def _unfit(checkpoint: str, why: str) -> str:
