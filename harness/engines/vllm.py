@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import torch
 from lm_eval.models.huggingface import HFLM
-from transformers import GenerationConfig
 
 from ...errors import InputError
 from ...restore.checkpoint import kind_of
@@ -19,7 +18,7 @@ from .choice import vllm_device, vllm_version
 from .prompt_checks import check_chat_template
 from .stored import OnDone, Parts, StoredAnswers
 from .vllm_class import VLLM
-from .vllm_settings import BATCH, engine_settings
+from .vllm_settings import BATCH, engine_settings, repetition_penalty
 
 __all__ = ["VLLMEngine"]
 
@@ -55,7 +54,9 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
             self._begin()
         except BaseException as error:
             self.close()
-            raise (self._unable(error) if isinstance(error, RuntimeError) else error) from error
+            if isinstance(error, RuntimeError):  # the first forward pass
+                raise self._unable(error) from error
+            raise
 
     def _unable(self, error: Exception) -> InputError:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -144,7 +145,7 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
     def _put(self, checkpoint: Path | None) -> None:
         self._checkpoint, self._at = checkpoint, None
         whole = checkpoint is not None and kind_of(checkpoint) == "full"
-        self._penalty = _repetition_penalty(str(checkpoint) if whole else self._base)
+        self._penalty = repetition_penalty(str(checkpoint) if whole else self._base)
         if checkpoint is not None:
             problem = self._call("safebasin_put", self._base, str(checkpoint))
             self._forget_prefixes()
@@ -174,12 +175,3 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
     def _log_probs(self) -> list[float]:
         (output,) = super()._model_generate([self._probe])
         return [found[token].logprob for token, found in zip(self._probe[1:], output.prompt_logprobs[1:], strict=True)]
-
-
-def _repetition_penalty(model: str) -> dict[str, float]:
-    """The one setting of a model's generation config that changes greedy answers and that vLLM would not read."""
-    try:
-        penalty = GenerationConfig.from_pretrained(model).repetition_penalty
-    except OSError:  # a model need not have one
-        return {}
-    return {"repetition_penalty": float(penalty)} if penalty else {}

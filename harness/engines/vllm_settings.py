@@ -4,12 +4,12 @@ from typing import Any
 
 import torch
 from lm_eval.models.utils import resolve_max_length
-from transformers import AutoConfig
+from transformers import AutoConfig, GenerationConfig
 
 from ..config_model import RunConfig
 from .choice import vllm_device
 
-__all__ = ["BATCH", "dtype_of", "engine_settings"]
+__all__ = ["BATCH", "dtype_of", "engine_settings", "repetition_penalty"]
 
 BATCH = 256
 """Requests handed over at once: as many as vLLM works on at a time. They are stored together."""
@@ -54,3 +54,12 @@ def _per_token(config: Any, dtype: str) -> int:
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     itemsize: int = getattr(torch, dtype).itemsize
     return int(2 * text.num_hidden_layers * heads * width * itemsize)
+
+
+def repetition_penalty(model: str) -> dict[str, float]:
+    """The one setting of a model's generation config that changes greedy answers and that vLLM would not read."""
+    try:
+        penalty = GenerationConfig.from_pretrained(model).repetition_penalty
+    except OSError:  # a model need not have one
+        return {}
+    return {"repetition_penalty": float(penalty)} if penalty else {}
