@@ -18,7 +18,7 @@ from ..tasks.catalog import TaskInfo
 from ..tasks.sandbox.location import is_sandbox
 from .checkpoints import Checkpoint, build
 from .config_model import RunConfig
-from .evaluate import cell_key, cell_parts, evaluate, load_target, task_infos
+from .evaluate import JUDGED, cell_key, cell_parts, evaluate, load_target, task_infos
 from .files import locked, make_folder
 from .judge import judge_cells, judges_of
 from .manifest import write_manifest
@@ -27,7 +27,7 @@ from .naming import slug
 from .plan import BuildStep, Plan, make_plan
 from .progress import Bars, bars
 from .quiet import quiet
-from .report import JUDGED, PLAN, name_of, open_store, report
+from .report import PLAN, name_of, open_store, report
 from .store import Store
 
 __all__ = ["RunResult", "run"]
@@ -181,8 +181,8 @@ def _generate(state: _State, model: str, build_id: str | None, target: list[Any]
             lambda done, total: state.shown.update(bar, done, total),
         )
         for cell in missing:
-            metric, samples, n = found[cell.task]
-            state.store.add_cell(cell_key(parts[name_of(cell)]), parts[name_of(cell)], metric, samples, n)
+            own, done = parts[name_of(cell)], found[cell.task]
+            state.store.add_cell(cell_key(own), own, done.metric, done.samples, done.n, done.points)
     for cell in cells:
         state.store.assign(state.plan.digest, name_of(cell), cell_key(parts[name_of(cell)]), "ok")
 

@@ -146,11 +146,14 @@ class HFEngine(HFLM):  # type: ignore[misc]  # lm-eval is untyped
         self._perturber.move(Perturbation.parse(perturbation) if perturbation else None)
         if perturbation is None:
             return compute(requests, disable_tqdm=True)
-        hook, self.cache_hook = self.cache_hook, CacheHook(None)  # lm-eval's cache would know them by the plain key
+        hook: Any = self.cache_hook
+        self.set_cache_hook(
+            CacheHook(None)
+        )  # lm-eval's own cache would store the answers under the unperturbed request
         try:
             return compute([_without_perturbation(request) for request in requests], disable_tqdm=True)
         finally:
-            self.cache_hook = hook
+            self.set_cache_hook(hook)
 
     def _tell(self, count: int) -> None:
         self._done += count
