@@ -1,6 +1,7 @@
 """The generate stage: one checkpoint answers the requests of its tasks; nothing is judged yet."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,30 @@ from .config_model import RunConfig
 from .digests import code_digest, digest_of, file_digest
 from .engines.choice import EngineName, vllm_version
 from .models import ModelSource
-from .store import Sample
+from .store import Point, Sample
+from .sweep import swept
 
-__all__ = ["cell_key", "cell_parts", "evaluate", "task_infos"]
+__all__ = ["JUDGED", "Answered", "cell_key", "cell_parts", "evaluate", "task_infos"]
+
+JUDGED = ("hrr", "prefill", "over_refusal", "visage")
+"""The roles whose responses go before the judges."""
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a checkpoint's answers to one task come to."""
+
+    n: int
+    """Number of documents."""
+    metric: float | None = None
+    """The headline metric; None where it is judged."""
+    samples: Sequence[Sample] = ()
+    """What is to be judged."""
+    points: Sequence[Point] = ()
+    """Of a sweep, where the samples lie in it."""
 
 
 def task_infos(config: RunConfig) -> dict[str, TaskInfo]:
@@ -45,9 +64,7 @@ def cell_parts(
     }
 
 
-def evaluate(
-    engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config: RunConfig
-) -> dict[str, tuple[float | None, list[Sample], int]]:
+def evaluate(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config: RunConfig) -> dict[str, Answered]:
     """Runs the tasks through lm-eval on one checkpoint.
 
     Args:
@@ -57,10 +74,10 @@ def evaluate(
         config: limit and data sources.
 
     Returns:
-        Task name -> (headline metric or None where it will be judged, samples to judge, number of documents).
+        Task name -> what its answers come to.
     """
     results = _lm_eval(engine, tasks, model, config)
-    return {task.name: _outcome(task, results) for task in tasks}
+    return {task.name: _outcome(task, results, engine) for task in tasks}
 
 
 def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config: RunConfig) -> dict[str, Any]:
@@ -95,13 +112,17 @@ def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config:
     return dict(results)
 
 
-def _outcome(task: TaskInfo, results: Mapping[str, Any]) -> tuple[float | None, list[Sample], int]:
+def _outcome(task: TaskInfo, results: Mapping[str, Any], engine: Any) -> Answered:
     logged = results["samples"][task.name]
     documents = {row["doc_id"]: row for row in logged}
     if not documents:
         raise InputError(f"The task '{task.name}' has no documents. Raise `limit` or mend its data.")
-    if task.role in ("hrr", "prefill", "over_refusal"):
-        return None, [_sample(row) for _, row in sorted(documents.items())], len(documents)
+    rows = [row for _, row in sorted(documents.items())]
+    if task.role == "visage":
+        samples, points = swept(rows, engine)
+        return Answered(len(rows), samples=samples, points=points)
+    if task.role in JUDGED:
+        return Answered(len(rows), samples=[_sample(row) for row in rows])
     values = results["results"][task.name]
     metrics = {key.split(",")[0]: value for key, value in values.items() if "," in key and "_stderr" not in key}
     metric = metrics.get(task.metric) if task.metric else next(iter(metrics.values()), None)
@@ -109,7 +130,7 @@ def _outcome(task: TaskInfo, results: Mapping[str, Any]) -> tuple[float | None, 
         raise InputError(
             f"lm-eval reports no metric '{task.metric}' for the task '{task.name}'; it reports {sorted(metrics)}."
         )
-    return float(metric), [], len(documents)
+    return Answered(len(rows), float(metric))
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:

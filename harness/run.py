@@ -19,7 +19,7 @@ from ..tasks.sandbox.location import is_sandbox
 from .checkpoints import Checkpoint, build
 from .config_model import RunConfig
 from .engines.choice import EngineName, choose
-from .evaluate import cell_key, cell_parts, evaluate, task_infos
+from .evaluate import JUDGED, cell_key, cell_parts, evaluate, task_infos
 from .files import locked, make_folder
 from .judge import judge_cells, judges_of
 from .manifest import write_manifest
@@ -28,7 +28,7 @@ from .naming import slug
 from .plan import BuildStep, Cell, Plan, make_plan
 from .progress import Bars, bars
 from .quiet import quiet
-from .report import JUDGED, PLAN, name_of, open_store, report
+from .report import PLAN, name_of, open_store, report
 from .store import Store
 from .targets import Target, target_for
 
@@ -191,7 +191,8 @@ def _generate(state: _State, model: str, build_id: str | None, missing: list[Cel
         ) as engine:
             found = evaluate(engine, [state.tasks[cell.task] for cell in missing], source, state.config)
         for cell in missing:
-            state.store.add_cell(cell_key(_parts(state, cell)), _parts(state, cell), *found[cell.task])
+            own, done = _parts(state, cell), found[cell.task]
+            state.store.add_cell(cell_key(own), own, done.metric, done.samples, done.n, done.points)
     for cell in state.plan.cells:
         if cell.model == model and cell.build == build_id:
             state.store.assign(state.plan.digest, name_of(cell), cell_key(_parts(state, cell)), "ok")

@@ -15,7 +15,7 @@ from .settings import check_settings
 
 __all__ = ["SAFETY_ROLES", "check_judges", "check_tasks", "check_what_is_judged", "lm_eval_tasks"]
 
-SAFETY_ROLES = ("hrr", "prefill", "over_refusal")
+SAFETY_ROLES = ("hrr", "prefill", "over_refusal", "visage")
 _ONE_TASK_ROLES = (*SAFETY_ROLES, "eval_loss")
 """Roles with one column each in the leaderboard."""
 

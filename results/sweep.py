@@ -38,7 +38,7 @@ def scores(result: MethodResult) -> dict[tuple[str, str], Estimate]:
     Raises:
         InputError: some prompt was not answered at all points.
     """
-    found = {}
+    found: dict[tuple[str, str], Estimate] = {}
     for rule, unsafe in RULES.items():
         grid, alphas = _grid(result, unsafe)
         best = estimates(grid, alphas)

@@ -16,8 +16,9 @@ from .judging import judges_override
 from .prefill import load_tokenizer, with_prefix
 from .sources import as_test_split, hub_rows, local_file, rows_digest
 from .splits import VISAGE_ROWS, committed
+from .visage import with_sweep
 
-__all__ = ["CSV_VARIABLE", "advbench_rows", "load", "load_prefill", "read_csv"]
+__all__ = ["CSV_VARIABLE", "advbench_rows", "load", "load_prefill", "load_visage", "read_csv"]
 
 HUB_ID = "walledai/AdvBench"
 HUB_REVISION: str | None = None
@@ -59,6 +60,11 @@ def load(**metadata: Any) -> dict[str, Any]:
 def load_prefill(**metadata: Any) -> dict[str, Any]:
     """lm-eval `custom_dataset` of `advbench_prefill`. Metadata read besides: `k`, `tokenizer` or `pretrained`."""
     return as_test_split(with_prefix(_chosen(metadata), load_tokenizer(metadata), int(metadata["k"])))
+
+
+def load_visage(**metadata: Any) -> dict[str, Any]:
+    """lm-eval `custom_dataset` of `visage`. Metadata read besides: `directions`, `points`, `reach`."""
+    return as_test_split(with_sweep(_chosen(metadata), metadata))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ from ..registry import suggest
 
 __all__ = ["ROLES", "TaskInfo", "tasks", "tasks_dir"]
 
-ROLES = ("hrr", "prefill", "over_refusal", "eval_loss", "utility")
+ROLES = ("hrr", "prefill", "over_refusal", "visage", "eval_loss", "utility")
 
 
 @dataclass(frozen=True)

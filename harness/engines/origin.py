@@ -40,7 +40,7 @@ class _File(Mapping[str, Tensor]):
         try:
             for name, weight in weights.items():
                 self._places[name] = (self._file.tell(), weight.shape, weight.dtype)
-                self._file.write(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+                self._file.write(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
             self._file.flush()
         except OSError as error:
             self._file.close()

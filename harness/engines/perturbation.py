@@ -21,6 +21,7 @@ What an engine that lets requests be perturbed must do (`harness.engines.hf` is 
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -60,10 +61,13 @@ class Perturber:
         elif to.weights != self._at:
             if not self._before:
                 self._begin()
-            for name, weight in self._weights.items():
-                origin = self._merged[name] if name in self._merged else self._before[name]
-                displaced(name, origin, to, weight.data)
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # one tensor's numbers are drawn by one thread
+                list(pool.map(lambda name: self._displace(name, to), self._weights))
         self._at = to.weights if to else None
+
+    def _displace(self, name: str, to: Perturbation) -> None:
+        origin = self._merged[name] if name in self._merged else self._before[name]
+        displaced(name, origin, to, self._weights[name].data)
 
     def _begin(self) -> None:
         self._weights = weights_of(self._model)

@@ -137,11 +137,11 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         if perturbation is None:
             return compute(requests, disable_tqdm=True)
         hook = self.cache_hook
-        self.cache_hook = CacheHook(None)  # lm-eval's cache would know them by the plain key
+        self.set_cache_hook(CacheHook(None))  # lm-eval's own cache would know the answers by the unperturbed request
         try:
             return compute([_without_perturbation(request) for request in requests], disable_tqdm=True)
         finally:
-            self.cache_hook = hook
+            self.set_cache_hook(hook)
 
     def _tell(self, count: int) -> None:
         self._done += count

@@ -91,7 +91,7 @@ def evaluate() -> Callable[..., dict[str, Any]]:
         )
         result = lm_eval.simple_evaluate(
             model=HFLM(pretrained=str(model), device="cpu", batch_size=kwargs.pop("batch_size", 64), dtype="float32"),
-            tasks=tasks, task_manager=manager, apply_chat_template=True, bootstrap_iters=10, **kwargs,
+            tasks=tasks, task_manager=manager, bootstrap_iters=10, **{"apply_chat_template": True, **kwargs},
         )  # fmt: skip
         assert result is not None
         return dict(result)

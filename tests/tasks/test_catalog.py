@@ -8,7 +8,7 @@ import pytest
 from safebasin.errors import InputError
 from safebasin.tasks.catalog import ROLES, tasks, tasks_dir
 
-SAFETY = {"hrr": "hrr", "prefill": "hrr", "over_refusal": "over_refusal"}
+SAFETY = {"hrr": "hrr", "prefill": "hrr", "over_refusal": "over_refusal", "visage": "visage"}
 
 
 def test_every_task_says_what_the_harness_needs() -> None:
@@ -18,7 +18,7 @@ def test_every_task_says_what_the_harness_needs() -> None:
         assert info.summary
         assert {"version", "data", "licence"} <= set(info.metadata)
         assert info.metric == SAFETY.get(info.role, info.metric)
-        assert info.is_rate == (info.role != "eval_loss")
+        assert info.is_rate == (info.role not in ("eval_loss", "visage"))
 
 
 def test_lm_eval_sees_the_same_tasks() -> None:
