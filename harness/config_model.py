@@ -170,7 +170,8 @@ class RunConfig(_Frozen):
     tasks: TaskLists
     judges: tuple[Annotated[dict[str, dict[str, Any]], BeforeValidator(_judge)], ...] = ()
     """For each facet the first judge that decides it counts; so the first one decides the headline."""
-    engine: Literal["auto", "hf"] = "auto"
+    engine: Literal["auto", "hf", "vllm"] = "auto"
+    """What generates; `auto` is vLLM on a CUDA device where it is installed, else transformers."""
     frontier: tuple[Annotated[float, Field(ge=0)], ...] = ()
     """Epsilons: a method that takes one, and is given none, gets a row for each of these."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)

@@ -1,25 +1,42 @@
 """The generate stage: one checkpoint answers the requests of its tasks; nothing is judged yet."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..results.method_result import ROLES as JUDGED
+from ..results.method_result import ROLES
 from ..tasks.catalog import TaskInfo, tasks_dir
 from ..tasks.catalog import tasks as catalog
 from .config_model import RunConfig
 from .digests import code_digest, digest_of, file_digest
+from .engines.choice import EngineName, vllm_version
 from .models import ModelSource
-from .store import Sample, Store
+from .store import Point, Sample
+from .sweep import swept
 
-__all__ = ["cell_key", "cell_parts", "evaluate", "load_target", "task_infos"]
+__all__ = ["JUDGED", "Answered", "cell_key", "cell_parts", "evaluate", "task_infos"]
+
+JUDGED = (*ROLES, "visage")
+"""The roles whose responses go before the judges."""
 
 FEWSHOT_SEED = 1234
 """lm-eval's own default."""
-OnDone = Callable[[int, int], None]
-"""Called with (answers so far, requests so far) as they come."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a checkpoint's answers to one task come to."""
+
+    n: int
+    """Number of documents."""
+    metric: float | None = None
+    """The headline metric; None where it is judged."""
+    samples: Sequence[Sample] = ()
+    """What is to be judged."""
+    points: Sequence[Point] = ()
+    """Of a sweep, where the samples lie in it."""
 
 
 def task_infos(config: RunConfig) -> dict[str, TaskInfo]:
@@ -29,8 +46,10 @@ def task_infos(config: RunConfig) -> dict[str, TaskInfo]:
     return {name: known.get(name) or TaskInfo(name, None, "utility", "", "", True, {}) for name in names}
 
 
-def cell_parts(task: TaskInfo, model: ModelSource, adapter: str, config: RunConfig) -> dict[str, Any]:
-    """Everything that decides what a cell holds: model, adapter, task with its data, settings and code."""
+def cell_parts(
+    task: TaskInfo, model: ModelSource, adapter: str, config: RunConfig, engine: EngineName
+) -> dict[str, Any]:
+    """Everything that decides what a cell holds: model, adapter, task with its data, settings, engine and code."""
     return {
         "model": model.digest,
         "adapter": adapter,
@@ -40,7 +59,7 @@ def cell_parts(task: TaskInfo, model: ModelSource, adapter: str, config: RunConf
         "limit": config.limit,
         "max_gen_toks": config.max_gen_toks,
         "dtype": config.dtype,
-        "engine": "hf",
+        "engine": engine if engine == "hf" else f"{engine} {vllm_version()}",
         "code": code_digest("harness/engines", "tasks"),
     }
 
@@ -53,62 +72,20 @@ def _content(path: Path) -> str:
     return digest_of([[str(file.relative_to(path)), file_digest(file)] for file in files])
 
 
-def load_target(model: ModelSource, config: RunConfig) -> tuple[Any, Any]:
-    """The base model, in eval mode on its device, and its tokenizer."""
-    from ..restore.loading import load_base, load_tokenizer
-
-    return load_base(model.location, None, config.dtype, config.device), load_tokenizer(model.location)
-
-
-def evaluate(
-    target: tuple[Any, Any],
-    checkpoint: Path | None,
-    identity: Mapping[str, Any],
-    tasks: Sequence[TaskInfo],
-    model: ModelSource,
-    config: RunConfig,
-    store: Store,
-    on_done: OnDone,
-) -> dict[str, tuple[float | None, list[Sample], int]]:
+def evaluate(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config: RunConfig) -> dict[str, Answered]:
     """Runs the tasks through lm-eval on one checkpoint.
 
     Args:
-        target: base model and tokenizer; the adapter is put on it and taken off again.
-        checkpoint: an adapter or a whole model, or None for the base itself.
-        identity: digests of weights and adapter, for the keys of the answers.
+        engine: answers as the checkpoint does (`targets.Target.serving`).
         tasks: what to run.
         model: where the base comes from.
-        config: limit, batch size and data sources.
-        store: where answers are kept.
-        on_done: called as answers come.
+        config: limit and data sources.
 
     Returns:
-        Task name -> (headline metric or None where it will be judged, samples to judge, number of documents).
+        Task name -> what its answers come to.
     """
-    from .engines.hf import HFEngine
-
-    with _checkpoint_on(target[0], checkpoint, config) as loaded:
-        engine = HFEngine(loaded, target[1], dict(identity), store, config.batch_size, on_done)
-        results = _lm_eval(engine, tasks, model, config)
-        return {task.name: _outcome(task, results) for task in tasks}
-
-
-@contextmanager
-def _checkpoint_on(base: Any, folder: Path | None, config: RunConfig) -> Iterator[Any]:
-    """The model that a checkpoint stands for: the base with its adapter, which is taken off again, or a whole model."""
-    from ..restore.checkpoint import kind_of
-    from ..restore.loading import load_adapter, load_base
-
-    if folder is None:
-        yield base
-    elif kind_of(folder) == "full":
-        yield load_base(str(folder), None, config.dtype, config.device)
-    else:
-        adapted = load_adapter(base, folder)
-        try:
-            yield adapted
-        finally:
-            adapted.unload()
+    results = _lm_eval(engine, tasks, model, config)
+    return {task.name: _outcome(task, results, engine) for task in tasks}
 
 
 def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config: RunConfig) -> dict[str, Any]:
@@ -142,13 +119,17 @@ def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config:
     return dict(results)
 
 
-def _outcome(task: TaskInfo, results: Mapping[str, Any]) -> tuple[float | None, list[Sample], int]:
+def _outcome(task: TaskInfo, results: Mapping[str, Any], engine: Any) -> Answered:
     logged = results["samples"][task.name]
     documents = {row["doc_id"]: row for row in logged}
     if not documents:
         raise InputError(f"The task '{task.name}' has no documents. Raise `limit` or mend its data.")
+    rows = [row for _, row in sorted(documents.items())]
+    if task.role == "visage":
+        samples, points = swept(rows, engine)
+        return Answered(len(rows), samples=samples, points=points)
     if task.role in JUDGED:
-        return None, [_sample(row) for _, row in sorted(documents.items())], len(documents)
+        return Answered(len(rows), samples=[_sample(row) for row in rows])
     values = results["results"][task.name]
     metrics = {key.split(",")[0]: value for key, value in values.items() if "," in key and "_stderr" not in key}
     metric = metrics.get(task.metric) if task.metric else next(iter(metrics.values()), None)
@@ -156,7 +137,7 @@ def _outcome(task: TaskInfo, results: Mapping[str, Any]) -> tuple[float | None, 
         raise InputError(
             f"lm-eval reports no metric '{task.metric}' for the task '{task.name}'; it reports {sorted(metrics)}."
         )
-    return float(metric), [], len(documents)
+    return Answered(len(rows), float(metric))
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:

@@ -21,5 +21,5 @@ def quiet() -> None:
     disable_progress_bars()
     for name in ("lm_eval", "lm-eval", "datasets", "httpx", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for noisy in ("transformers", "peft", "torch", "lm_eval", "accelerate"):
+    for noisy in ("transformers", "peft", "torch", "lm_eval", "accelerate", "vllm"):
         warnings.filterwarnings("ignore", module=rf"{noisy}\.")

@@ -9,8 +9,7 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..judges.base import Exchange
-from ..results.method_result import ROLES as JUDGED
-from ..results.method_result import MethodResult, Sample
+from ..results.method_result import ROLES, MethodResult, Sample, SweepSample
 from ..results.records import Verdict, combine
 from ..tasks.catalog import TaskInfo
 from .checkpoints import load_checkpoint
@@ -21,7 +20,7 @@ from .store import JudgeRecord, Store
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["JUDGED", "PLAN", "load_plan", "load_run", "name_of", "open_store", "report", "results_of"]
+__all__ = ["PLAN", "load_plan", "load_run", "name_of", "open_store", "report", "results_of"]
 
 PLAN, STORE = "plan.json", "store.sqlite"
 
@@ -30,7 +29,8 @@ def report(folder: Path, console: Console, store_path: Path | None = None) -> "p
     """Rewrites leaderboard.csv and leaderboard.md of a run folder and prints the table.
 
     A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
-    frontier.csv, frontier-at-equal-loss.csv and frontier.svg.
+    frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
+    visage.svg.
 
     Raises:
         InputError: the folder holds no run, or nothing of it is finished.
@@ -39,6 +39,7 @@ def report(folder: Path, console: Console, store_path: Path | None = None) -> "p
     from ..results.export import write_csv, write_markdown
     from ..results.frontier import frontier, write_frontier
     from ..results.leaderboard import leaderboard
+    from ..results.sweep import write_visage
     from ..results.terminal import render
 
     plan = load_plan(folder)
@@ -52,6 +53,7 @@ def report(folder: Path, console: Console, store_path: Path | None = None) -> "p
         write_aggregate(aggregate(results), folder / "leaderboard-seeds.csv")
     if plan.config.frontier:
         write_frontier(frontier(results, frontier_points(plan.config)), folder)
+    write_visage(results, folder)
     write_csv(frame, folder / "leaderboard.csv")
     write_markdown(frame, folder / "leaderboard.md")
     render(frame, console)
@@ -118,7 +120,13 @@ def _result(
         stage=row.stage,
         seed=row.seed,
         status=faults[0] if faults else "ok",
-        safety={cell.role: _judged(store, key, judges) for cell, key in done.items() if cell.role in JUDGED},
+        safety={cell.role: _judged(store, key, judges) for cell, key in done.items() if cell.role in ROLES},
+        sweep=[
+            sample
+            for cell, key in done.items()
+            if cell.role == "visage"
+            for sample in _sweep(store, key, judges, tasks[cell.task])
+        ],
         metrics={name: value for cell, key in done.items() for name, value in _metric(tasks[cell.task], store, key)},
         safety_examples=built.safety_examples if built else 0,
         minutes=built.minutes if built else None,
@@ -142,6 +150,20 @@ def _judged(store: Store, key: str, judges: Sequence[JudgeRecord]) -> list[Sampl
     exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
     verdicts = [(judge.decides, store.verdicts(judge.identity, exchanges)) for judge in judges]
     return [_outcome(sample.doc_id, exchange, verdicts) for sample, exchange in zip(samples, exchanges, strict=True)]
+
+
+def _sweep(store: Store, key: str, judges: Sequence[JudgeRecord], task: TaskInfo) -> list[SweepSample]:
+    from ..judges.keywords import KeywordJudge
+
+    exchanges = [Exchange(sample.prompt, sample.response) for sample in store.samples(key)]
+    published = KeywordJudge(**task.metadata["keywords"]).judge(exchanges)
+    return [
+        SweepSample(
+            *(point.prompt, point.direction, point.alpha, sample.outcome, bool(verdict.harmful)),
+            *(point.logprob, point.tokens),
+        )
+        for point, sample, verdict in zip(store.points(key), _judged(store, key, judges), published, strict=True)
+    ]
 
 
 def _outcome(

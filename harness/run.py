@@ -18,17 +18,19 @@ from ..tasks.catalog import TaskInfo
 from ..tasks.sandbox.location import is_sandbox
 from .checkpoints import Checkpoint, build
 from .config_model import RunConfig
-from .evaluate import cell_key, cell_parts, evaluate, load_target, task_infos
+from .engines.choice import EngineName, choose
+from .evaluate import JUDGED, cell_key, cell_parts, evaluate, task_infos
 from .files import locked, make_folder
 from .judge import judge_cells, judges_of
 from .manifest import write_manifest
 from .models import ModelSource, resolve
 from .naming import slug
-from .plan import BuildStep, Plan, make_plan
+from .plan import BuildStep, Cell, Plan, make_plan
 from .progress import Bars, bars
 from .quiet import quiet
-from .report import JUDGED, PLAN, name_of, open_store, report
+from .report import PLAN, name_of, open_store, report
 from .store import Store
+from .targets import Target, target_for
 
 __all__ = ["RunResult", "run"]
 
@@ -59,6 +61,7 @@ class _State:
     store: Store
     shown: Bars
     tasks: Mapping[str, TaskInfo]
+    engine: EngineName
     models: dict[str, ModelSource] = field(default_factory=dict)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -95,7 +98,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
         opened = open_store(folder, store)
         try:
             with bars(console) as shown:
-                state = _State(plan, config, folder, opened, shown, task_infos(config))
+                state = _State(plan, config, folder, opened, shown, task_infos(config), choose(config))
                 _prepare(state)
                 _build_all(state)
                 _generate_all(state)
@@ -147,44 +150,52 @@ def _build(state: _State, step: BuildStep) -> Checkpoint:
 
 def _generate_all(state: _State) -> None:
     for spec in state.config.models:
-        target: list[Any] = []
-        for build_id in dict.fromkeys(cell.build for cell in state.plan.cells if cell.model == spec.id):
-            if build_id not in state.failures:
+        builds = dict.fromkeys(cell.build for cell in state.plan.cells if cell.model == spec.id)
+        missing = {build: _missing(state, spec.id, build) for build in builds if build not in state.failures}
+        wanted = [_folder(state, build) for build, cells in missing.items() if cells]
+        with target_for(state.engine, state.models[spec.id], wanted, state.config, state.shown.say) as target:
+            for build_id, cells in missing.items():
                 try:
-                    _generate(state, spec.id, build_id, target)
+                    _generate(state, spec.id, build_id, cells, target)
                 except Exception as error:  # noqa: BLE001  # as above
                     state.fail(build_id or spec.id, error)
-        target.clear()
 
 
-def _generate(state: _State, model: str, build_id: str | None, target: list[Any]) -> None:
-    """Lets one checkpoint answer what it has not answered yet; `target` holds the loaded base between calls."""
-    source = state.models[model]
-    checkpoint = state.checkpoints[build_id] if build_id else None
-    digest = checkpoint.digest if checkpoint else ""
+def _folder(state: _State, build_id: str | None) -> Path | None:
+    return state.checkpoints[build_id].folder if build_id else None
+
+
+def _parts(state: _State, cell: Cell) -> dict[str, Any]:
+    digest = state.checkpoints[cell.build].digest if cell.build else ""
+    return cell_parts(state.tasks[cell.task], state.models[cell.model], digest, state.config, state.engine)
+
+
+def _missing(state: _State, model: str, build_id: str | None) -> list[Cell]:
+    """What a checkpoint has not answered yet."""
     cells = [cell for cell in state.plan.cells if cell.model == model and cell.build == build_id]
-    parts = {name_of(cell): cell_parts(state.tasks[cell.task], source, digest, state.config) for cell in cells}
-    missing = [cell for cell in cells if not state.store.has_cell(cell_key(parts[name_of(cell)]))]
+    return [cell for cell in cells if not state.store.has_cell(cell_key(_parts(state, cell)))]
+
+
+def _generate(state: _State, model: str, build_id: str | None, missing: list[Cell], target: Target) -> None:
+    """Lets one checkpoint answer what it has not answered yet."""
     if missing:
-        if not target:
-            target.append(load_target(source, state.config))
         bar = f"{build_id or model}: answer"
+        digest = state.checkpoints[build_id].digest if build_id else ""
+        source = state.models[model]
         identity = {"weights": source.digest, "adapter": digest, "dtype": state.config.dtype}
-        found = evaluate(
-            target[0],
-            checkpoint.folder if checkpoint else None,
+        with target.serving(
+            _folder(state, build_id),
             identity,
-            [state.tasks[cell.task] for cell in missing],
-            source,
-            state.config,
             state.store,
             lambda done, total: state.shown.update(bar, done, total),
-        )
+        ) as engine:
+            found = evaluate(engine, [state.tasks[cell.task] for cell in missing], source, state.config)
         for cell in missing:
-            metric, samples, n = found[cell.task]
-            state.store.add_cell(cell_key(parts[name_of(cell)]), parts[name_of(cell)], metric, samples, n)
-    for cell in cells:
-        state.store.assign(state.plan.digest, name_of(cell), cell_key(parts[name_of(cell)]), "ok")
+            own, done = _parts(state, cell), found[cell.task]
+            state.store.add_cell(cell_key(own), own, done.metric, done.samples, done.n, done.points)
+    for cell in state.plan.cells:
+        if cell.model == model and cell.build == build_id:
+            state.store.assign(state.plan.digest, name_of(cell), cell_key(_parts(state, cell)), "ok")
 
 
 def _judge_all(state: _State) -> None:
@@ -217,6 +228,7 @@ def _write_manifest(state: _State) -> None:
             "models": {name: {"digest": m.digest, "revision": m.revision} for name, m in state.models.items()},
             "checkpoints": {name: checkpoint.digest for name, checkpoint in state.checkpoints.items()},
             "judges": [judge.identity for judge in state.store.judges(state.plan.digest)],
+            "engine": state.engine,
             "failures": state.failures,
             "environment": {"SAFEBASIN_CACHE": bool(os.environ.get("SAFEBASIN_CACHE"))},
         },

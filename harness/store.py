@@ -4,7 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..judges.base import Exchange
 from ..results.records import Verdict
 from .digests import digest_of
 
-__all__ = ["JudgeRecord", "Sample", "Store"]
+__all__ = ["JudgeRecord", "Point", "Sample", "Store"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS responses (
@@ -26,6 +26,9 @@ CREATE TABLE IF NOT EXISTS cells (
 CREATE TABLE IF NOT EXISTS samples (
   cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prompt TEXT NOT NULL, response TEXT NOT NULL,
   PRIMARY KEY (cell, doc_id));
+CREATE TABLE IF NOT EXISTS points (
+  cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prompt INTEGER NOT NULL, direction INTEGER NOT NULL, alpha REAL NOT NULL,
+  logprob REAL NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (cell, doc_id));
 CREATE TABLE IF NOT EXISTS assignments (
   run TEXT NOT NULL, name TEXT NOT NULL, cell TEXT, status TEXT NOT NULL, PRIMARY KEY (run, name));
 CREATE TABLE IF NOT EXISTS judges (
@@ -42,6 +45,19 @@ class Sample:
     doc_id: int
     prompt: str
     response: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where in a VISAGE sweep a sample comes from; fields as in `results.method_result.SweepSample`."""
+
+    doc_id: int
+    """That of the sample."""
+    prompt: int
+    direction: int
+    alpha: float
+    logprob: float
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -117,10 +133,19 @@ class Store:
         return self._db.execute("SELECT 1 FROM cells WHERE cell = ?", (cell,)).fetchone() is not None
 
     def add_cell(
-        self, cell: str, parts: Mapping[str, Any], metric: float | None, samples: Sequence[Sample], n: int
+        self,
+        cell: str,
+        parts: Mapping[str, Any],
+        metric: float | None,
+        samples: Sequence[Sample],
+        n: int,
+        points: Sequence[Point] = (),
     ) -> None:
-        """Records a finished cell: its headline metric, or the samples to be judged."""
+        """Records a finished cell: its headline metric, or the samples to be judged, of a sweep with their points."""
         with self._db:
+            self._db.execute("DELETE FROM points WHERE cell = ?", (cell,))
+            places = [(cell, *astuple(point)) for point in points]
+            self._db.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?)", places)
             self._db.execute("DELETE FROM samples WHERE cell = ?", (cell,))
             rows = [(cell, sample.doc_id, sample.prompt, sample.response) for sample in samples]
             self._db.executemany("INSERT INTO samples VALUES (?, ?, ?, ?)", rows)
@@ -142,6 +167,12 @@ class Store:
         """The samples of a cell, by document."""
         found = self._db.execute("SELECT doc_id, prompt, response FROM samples WHERE cell = ? ORDER BY doc_id", (cell,))
         return [Sample(*row) for row in found]
+
+    def points(self, cell: str) -> list[Point]:
+        """Where the samples of a cell lie in its sweep, by document; empty for a cell without one."""
+        columns = ", ".join(field.name for field in fields(Point))
+        found = self._db.execute(f"SELECT {columns} FROM points WHERE cell = ? ORDER BY doc_id", (cell,))
+        return [Point(*row) for row in found]
 
     def assign(self, run: str, name: str, cell: str | None, status: str) -> None:
         """Notes which cell (by key) stands for `name` in a run, and how it ended."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..registry import suggest
-from ..results.method_result import ROLES as JUDGED
+from ..results.method_result import ROLES
 from ..tasks.catalog import TaskInfo, tasks
 from ..tasks.sandbox.location import MODELS, is_sandbox
 from ..tasks.verdicts import judge_types
@@ -16,7 +16,7 @@ from .settings import check_settings
 
 __all__ = ["SAFETY_ROLES", "check_judges", "check_tasks", "check_what_is_judged", "lm_eval_tasks"]
 
-SAFETY_ROLES = JUDGED
+SAFETY_ROLES = (*ROLES, "visage")
 _ONE_TASK_ROLES = (*SAFETY_ROLES, "eval_loss")
 """Roles with one column each in the leaderboard."""
 

@@ -55,6 +55,11 @@ class WeightFiles:
         except SafetensorError as error:
             raise InputError(f"'{file}' is no safetensors file: {error}. Save the model again.") from error
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all tensors, in the order of the files."""
+        return list(self._files)
+
     def read(self, name: str) -> Tensor:
         """The tensor saved under exactly this name, as float32 on the CPU.
 

@@ -20,7 +20,9 @@ NOTES = (
     "p: two-sided exact McNemar test of harm against `lora` over all pairs of prompt and seed, each with the `lora` of "
     "its own seed; Holm over the rows of a model. Pairs that share a prompt are not independent: p is on the low side.",
 )
-_MEANS = ("hrr", "refusal_rate", "incoherent_rate", "unparsed_rate", "prefill_asr", "over_refusal", "eval_loss")
+_MEANS = (
+    *("hrr", "refusal_rate", "incoherent_rate", "unparsed_rate", "prefill_asr", "visage", "over_refusal", "eval_loss"),
+)
 _COSTS = ("minutes", "peak_gb")
 
 
@@ -114,8 +116,9 @@ def _markdown(table: "pd.DataFrame") -> str:
     }
     utility = [name for name in table.columns if name not in known | {*_MEANS, *_COSTS}]
     rate, loss = _number(1), _number(3)
+    shown = ("refusal_rate", "incoherent_rate", "prefill_asr", "visage", "over_refusal")
     heads = ["method", "stage", "seeds", "HRR [95 %]", "HRR by seed", "refused", "incoherent", "prefill ASR"]
-    heads += ["over-refusal", "eval loss", *utility, "min", "peak GB", "p", "p (Holm)"]
+    heads += ["VISAGE", "over-refusal", "eval loss", *utility, "min", "peak GB", "p", "p (Holm)"]
     lines = [heads, ["---"] * len(heads)]
     for row in table.to_dict("records"):
         lines.append(
@@ -123,7 +126,7 @@ def _markdown(table: "pd.DataFrame") -> str:
                 *(str(row[name]) for name in ("method", "stage", "seeds")),
                 f"{rate(row['hrr'])} [{rate(row['hrr_low'])}, {rate(row['hrr_high'])}]",
                 f"{rate(row['hrr_min'])} – {rate(row['hrr_max'])}",
-                *(rate(row[name]) for name in ("refusal_rate", "incoherent_rate", "prefill_asr", "over_refusal")),
+                *(rate(row[name]) for name in shown),
                 loss(row["eval_loss"]),
                 *(rate(row[name]) for name in utility),
                 *(rate(row[name]) for name in _COSTS),

@@ -14,6 +14,7 @@ AFTER_UTILITY = (
     *("prefill_refusal_rate", "prefill_incoherent_rate"),
     *("over_refusal_low", "over_refusal_high", "over_refusal_incoherent_rate"),
     *("under_refusal", "under_refusal_low", "under_refusal_high"),
+    *("visage_mean", "visage_half_width", "visage_judged", "visage_refused"),
 )
 TEXT_COLUMNS = ("model", "method", "stage", "status")
 COUNT_COLUMNS = ("seed", "n", "safety_examples")

@@ -175,9 +175,30 @@ _SAFETY = [
     ),
     Column(
         *("VISAGE [95 %]", "visage", _interval("visage")),
-        "mean safety around the model in weight space, 0 to 100, higher is safer; bootstrap interval",
+        "official score by refusal keywords: the mean of 100 - ASR around the model in weight space, without saturated "
+        "ends; 0 to 100, higher is safer; bootstrap 95 % interval over prompts and directions",
         drop=7,
         folded="VISAGE [95 %]",
+    ),
+    Column(
+        *("VISAGE mean", "visage_mean", _number("visage_mean", 1)),
+        "the same over all points, so that the width of the basin counts",
+        only="markdown",
+    ),
+    Column(
+        *("VISAGE half-width", "visage_half_width", _number("visage_half_width", 3)),
+        "how far the weights can move, as a share of their norm, before half of the attacks succeed",
+        only="markdown",
+    ),
+    Column(
+        *("VISAGE, judged", "visage_judged", _number("visage_judged", 1)),
+        "the official score with the judge's harm in place of keywords: broken text counts as safe",
+        only="markdown",
+    ),
+    Column(
+        *("VISAGE, refused", "visage_refused", _number("visage_refused", 1)),
+        "the official score with all but whole refusals as unsafe",
+        only="markdown",
     ),
     Column(
         *("over-refusal [95 %]", "over_refusal", _interval("over_refusal")),

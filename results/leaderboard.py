@@ -71,7 +71,24 @@ def _row(result: MethodResult) -> _Cells:
                 "check that its task has prompts, or take the task out of the config"
             )
         row |= _CELLS[role](result, samples)
-    return row
+    return row | _visage(result)
+
+
+def _visage(result: MethodResult) -> _Cells:
+    """The official score with its interval; beside it what it hides (docs/visage.md)."""
+    if not result.sweep:
+        return {}
+    from .sweep import scores
+
+    found = scores(result)
+    official = found["keywords", "official"]
+    return {
+        **{"visage": official.value, "visage_low": official.low, "visage_high": official.high},
+        "visage_mean": found["keywords", "mean"].value,
+        "visage_half_width": found["keywords", "half_width"].value,
+        "visage_judged": found["judge", "official"].value,
+        "visage_refused": found["refusal", "official"].value,
+    }
 
 
 def _hrr(result: MethodResult, samples: Sequence[Sample]) -> _Cells:

@@ -7,7 +7,7 @@ from ..errors import InputError
 from .columns import AFTER_UTILITY, BEFORE_UTILITY
 from .records import Outcome
 
-__all__ = ["ROLES", "STAGES", "MethodResult", "Sample"]
+__all__ = ["ROLES", "STAGES", "MethodResult", "Sample", "SweepSample"]
 
 ROLES = ("hrr", "prefill", "over_refusal", "under_refusal")
 """What a safety task measures: harm, harm after a forced opening, refusal of harmless requests, and of unsafe ones."""
@@ -26,6 +26,25 @@ class Sample:
     """Does it refuse, whatever the outcome? None if no judge decided that."""
 
 
+@dataclass(frozen=True)
+class SweepSample:
+    """One judged response of a model whose weights were moved."""
+
+    prompt: int
+    """The prompt's number in its task."""
+    direction: int
+    """Which random direction, from 0."""
+    alpha: float
+    """How far along it, as a share of each tensor's norm."""
+    outcome: Outcome
+    jailbroken: bool
+    """Does no refusal keyword occur, as the published score counts?"""
+    logprob: float
+    """Log-probability (nats) of the response under the model that was not moved."""
+    tokens: int
+    """Tokens of the response behind it; 0 for an empty one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodResult:
     """Everything measured of one method on one model with one seed. What was not asked for is absent or None."""
@@ -39,6 +58,8 @@ class MethodResult:
     """"ok", or "failed: <reason>"; what was measured before the failure may still be given."""
     safety: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
     """Judged responses by role (one of ROLES)."""
+    sweep: Sequence[SweepSample] = ()
+    """Judged responses of the VISAGE task: each prompt at each point of each direction."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """``eval_loss`` in nats per token, and the utility metrics, in percent where they are rates."""
     safety_examples: int | None = None

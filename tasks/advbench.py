@@ -17,8 +17,9 @@ from .judging import judges_override
 from .prefill import prefilled
 from .sources import as_test_split, local_file, rows_digest
 from .splits import VISAGE_ROWS, committed
+from .visage import with_sweep
 
-__all__ = ["CSV_VARIABLE", "advbench_rows", "load", "load_prefill", "read_csv"]
+__all__ = ["CSV_VARIABLE", "advbench_rows", "load", "load_prefill", "load_visage", "read_csv"]
 
 CSV_VARIABLE = "SAFEBASIN_ADVBENCH_CSV"
 OTHERWISE = (
@@ -58,6 +59,11 @@ def load(**metadata: Any) -> dict[str, Any]:
 def load_prefill(**metadata: Any) -> dict[str, Any]:
     """lm-eval `custom_dataset` of `advbench_prefill`. Metadata read besides: see `prefilled`."""
     return as_test_split(prefilled(_chosen(metadata), metadata))
+
+
+def load_visage(**metadata: Any) -> dict[str, Any]:
+    """lm-eval `custom_dataset` of `visage`. Metadata read besides: `directions`, `points`, `reach`."""
+    return as_test_split(with_sweep(_chosen(metadata), metadata))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

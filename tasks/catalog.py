@@ -12,7 +12,7 @@ from ..registry import suggest
 
 __all__ = ["ROLES", "GroupInfo", "TaskInfo", "groups", "tasks", "tasks_dir"]
 
-ROLES = ("hrr", "prefill", "over_refusal", "under_refusal", "eval_loss", "utility")
+ROLES = ("hrr", "prefill", "over_refusal", "under_refusal", "visage", "eval_loss", "utility")
 
 
 @dataclass(frozen=True)

@@ -29,16 +29,17 @@ def tiny_chat_model(tmp_path_factory: pytest.TempPathFactory) -> TinyChatModel:
     """Builds the folder of a random Llama with one token per byte and a chat template.
 
     `opening` is what the template puts after a role's token: "" or white space. `seed` sets the weights.
+    `hidden` is the width of its two heads together.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    made: dict[tuple[str, int], Path] = {}
+    made: dict[tuple[str, int, int], Path] = {}
 
-    def make(opening: str = "\\n", seed: int = 0) -> Path:
-        if (opening, seed) in made:
-            return made[opening, seed]
+    def make(opening: str = "\\n", seed: int = 0, hidden: int = 32) -> Path:
+        if (opening, seed, hidden) in made:
+            return made[opening, seed, hidden]
         special = ["<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>"]
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         vocab = {token: i for i, token in enumerate(special + alphabet)}
@@ -55,14 +56,14 @@ def tiny_chat_model(tmp_path_factory: pytest.TempPathFactory) -> TinyChatModel:
         tokenizer.chat_template = _template(opening)
         torch.manual_seed(seed)
         config = LlamaConfig(
-            vocab_size=len(vocab), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            vocab_size=len(vocab), hidden_size=hidden, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
             num_key_value_heads=1, max_position_embeddings=2048, bos_token_id=0, eos_token_id=1, pad_token_id=1,
             tie_word_embeddings=True, initializer_range=0.2,
         )  # fmt: skip
         folder = tmp_path_factory.mktemp("tiny_chat_model")
         LlamaForCausalLM(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        made[opening, seed] = folder
+        made[opening, seed, hidden] = folder
         return folder
 
     return make

@@ -66,7 +66,7 @@ def load(fakes: None, tmp_path: Path) -> Load:
 def test_the_shipped_sandbox_config() -> None:
     config = load_config(SANDBOX)
     assert config.name == "sandbox"
-    assert set(config.labels) == {"base", *registry.available("methods")}  # it runs all methods there are
+    assert set(config.labels) == {"base", "curvature_paper", *registry.available("methods")}  # all methods there are
     assert config.models[0].unaligned == "sandbox/unaligned"
     assert config.safety_source == "sandbox"
     assert config.finetune.lora() == {"rank": 8, "alpha": 16, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}

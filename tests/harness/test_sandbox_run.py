@@ -35,6 +35,20 @@ def test_the_restoration_lowers_harm_inside_its_bound(board: pd.DataFrame, sandb
     assert last["retain_loss"] <= last["retain_limit"]
 
 
+def test_the_basin_of_the_base_is_deeper(board: pd.DataFrame, sandbox_run: Path) -> None:
+    assert (board["visage_low"] <= board["visage"]).all()
+    assert (board["visage"] <= board["visage_high"]).all()
+    assert board.loc["base", "visage_low"] > board.loc["lora", "visage_high"]
+    assert board.loc["base", "visage_half_width"] > board.loc["lora", "visage_half_width"]
+    points = pd.read_csv(sandbox_run / "visage.csv")
+    assert len(points) == 3 * 3 * 11
+    broken = points[(points["method"] == "base") & (points["alpha"].abs() == 0.5)]
+    whole = points[(points["method"] == "base") & (points["alpha"] == 0)]
+    assert broken["incoherent"].min() > 50 > whole["incoherent"].max()
+    assert broken["perplexity"].min() > 2 > whole["perplexity"].max()
+    assert "lora" in (sandbox_run / "visage.svg").read_text()
+
+
 def test_the_run_folder_is_complete(sandbox_run: Path) -> None:
     manifest = json.loads((sandbox_run / "manifest.json").read_text())
     assert manifest["packages"]["torch"]

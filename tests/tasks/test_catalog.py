@@ -9,7 +9,13 @@ from safebasin.errors import InputError
 from safebasin.tasks.benchmarks import BENCHMARKS
 from safebasin.tasks.catalog import ROLES, groups, tasks, tasks_dir
 
-SAFETY = {"hrr": "hrr", "prefill": "hrr", "over_refusal": "over_refusal", "under_refusal": "under_refusal"}
+SAFETY = {
+    "hrr": "hrr",
+    "prefill": "hrr",
+    "over_refusal": "over_refusal",
+    "under_refusal": "under_refusal",
+    "visage": "visage",
+}
 
 
 def test_every_task_says_what_the_harness_needs() -> None:
@@ -19,7 +25,7 @@ def test_every_task_says_what_the_harness_needs() -> None:
         assert info.summary
         assert {"version", "data", "licence"} <= set(info.metadata)
         assert info.metric == SAFETY.get(info.role, info.metric)
-        assert info.is_rate == (info.role != "eval_loss")
+        assert info.is_rate == (info.role not in ("eval_loss", "visage"))
 
 
 def test_lm_eval_sees_the_same_tasks() -> None:

@@ -1,0 +1,192 @@
+"""What a VISAGE sweep costs: safebasin's and the official procedure in turns, on a random model of 31 M parameters.
+
+    python benchmarks/visage.py [--points 3] [--rounds 2] [--prompts 80] [--tokens 64] [--tiny]
+
+The official procedure, as published: the direction lies on disk, the weights are rewritten from it at every point, and
+80 prompts are answered in batches of 4 in fp32. safebasin answers them in one batch, in fp32 and in bf16. All answer
+the same prompts with the same number of tokens; a point costs the same wherever it is, so a few stand for 21. Memory is
+the largest resident set of a process that answers once with the model as it is, and of one that sweeps.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from safebasin.harness.engines.hf import HFEngine
+from safebasin.harness.engines.perturbation import is_norm
+from safebasin.harness.quiet import quiet
+from safebasin.harness.store import Store
+from safebasin.tasks.perturbation import Perturbation
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+PUBLISHED_BATCH = 4
+
+
+def random_model(tiny: bool, dtype: str) -> Any:
+    """A Llama with random weights: 31 M parameters, or 0.1 M."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2} if tiny else {
+        "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 9,
+    }  # fmt: skip
+    config = LlamaConfig(
+        vocab_size=300, num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=1024,
+        bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=True, **size,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).to(getattr(torch, dtype)).eval()
+
+
+def byte_tokenizer() -> Any:
+    """One token per byte, padded on the left."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(["<s>", "</s>", *alphabet])}, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    tokenizer: Any = PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="</s>", padding_side="left"
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+class Official:
+    """The published procedure: direction on disk, weights rewritten from it, small batches."""
+
+    def __init__(self, model: Any, tokenizer: Any, folder: Path) -> None:
+        self.model, self.tokenizer, self.file = model, tokenizer, folder / "direction.pt"
+        direction = {}
+        for name, weight in model.state_dict().items():
+            noise = torch.randn_like(weight)
+            direction[name] = torch.zeros_like(weight) if is_norm(name) else noise * (weight.norm() / noise.norm())
+        torch.save(direction, self.file)
+        self.origin = {name: weight.clone() for name, weight in model.state_dict().items()}
+
+    @torch.inference_mode()
+    def sweep(self, alphas: list[float | None], prompts: list[str], tokens: int) -> None:
+        """At every point, moves the weights and answers all prompts."""
+        for alpha in alphas:
+            direction = torch.load(self.file)
+            moved = {name: weight + (alpha or 0) * direction[name] for name, weight in self.origin.items()}
+            self.model.load_state_dict(moved)
+            for start in range(0, len(prompts), PUBLISHED_BATCH):
+                self._answer(prompts[start : start + PUBLISHED_BATCH], tokens)
+
+    def _answer(self, prompts: list[str], tokens: int) -> None:
+        given = self.tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
+        made = self.model.generate(**given, max_new_tokens=tokens, do_sample=False, pad_token_id=1)
+        self.tokenizer.batch_decode(made)
+
+
+class Ours:
+    """The engine of safebasin, with a store, all prompts in one batch."""
+
+    def __init__(self, model: Any, tokenizer: Any, folder: Path, prompts: int) -> None:
+        self.engine = HFEngine(model, tokenizer, {}, Store(folder / "store.sqlite"), batch_size=prompts)
+        self.generating = 0.0
+        generate = self.engine._model_generate
+
+        def timed(**arguments: Any) -> Any:
+            with stopwatch() as took:
+                made = generate(**arguments)
+            self.generating += took[0]
+            return made
+
+        self.engine._model_generate = timed
+
+    def sweep(self, alphas: list[float | None], prompts: list[str], tokens: int) -> None:
+        """All points in one call, as a run asks for them; None is the model as it is."""
+        settings = [{"perturbation": Perturbation(0, alpha).text} if alpha is not None else {} for alpha in alphas]
+        plain = {"until": [], "max_gen_toks": tokens, "do_sample": False}
+        self.engine.generate_until(
+            [Instance("generate_until", {}, (prompt, plain | own), 0) for prompt in prompts for own in settings]
+        )
+
+
+@contextmanager
+def stopwatch() -> Iterator[list[float]]:
+    """Yields a list that holds the seconds taken once the block ends."""
+    took: list[float] = []
+    start = time.perf_counter()
+    yield took
+    took.append(time.perf_counter() - start)
+
+
+def questions(count: int) -> list[str]:
+    """Different prompts of 25 tokens, about what AdvBench's have."""
+    return [f"<s>please answer question {i:03d}" for i in range(count)]
+
+
+def in_turns(given: argparse.Namespace, folder: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds in all, and of these outside generation, of each way, over all rounds."""
+    tokenizer = byte_tokenizer()
+    ways: dict[str, Any] = {
+        "official, fp32, batches of 4": Official(random_model(given.tiny, "float32"), tokenizer, folder)
+    }
+    for dtype in ("float32", "bfloat16"):
+        (folder / dtype).mkdir()
+        ways[f"safebasin, {dtype}"] = Ours(random_model(given.tiny, dtype), tokenizer, folder / dtype, given.prompts)
+    seconds = dict.fromkeys(ways, 0.0)
+    for turn in range(given.rounds):
+        alphas = [(turn * given.points + i + 1) * 0.5 / (given.rounds * given.points) for i in range(given.points)]
+        for name, way in ways.items():
+            with stopwatch() as took:
+                way.sweep(alphas, questions(given.prompts), given.tokens)
+            seconds[name] += took[0]
+    ours = {name: seconds[name] - way.generating for name, way in ways.items() if isinstance(way, Ours)}
+    return seconds, ours
+
+
+def peak(given: argparse.Namespace, dtype: str, alphas: list[float | None]) -> float:
+    """The largest resident set (MB) of a process that answers at these points."""
+    order = json.dumps([vars(given), dtype, alphas])
+    done = subprocess.run([sys.executable, __file__, "--child", order], check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def child(order: str) -> None:
+    """What `peak` starts."""
+    options, dtype, alphas = json.loads(order)
+    with tempfile.TemporaryDirectory() as folder:
+        model = random_model(options["tiny"], dtype)
+        way = Ours(model, byte_tokenizer(), Path(folder), options["prompts"])
+        way.sweep(alphas, questions(options["prompts"]), options["tokens"])
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("--points", 3), ("--rounds", 2), ("--prompts", 80), ("--tokens", 64)):
+        options.add_argument(name, type=int, default=default)
+    options.add_argument("--tiny", action="store_true", help="a small model and no measurement of memory")
+    options.add_argument("--child", help=argparse.SUPPRESS)
+    given = options.parse_args(arguments)
+    quiet()
+    if given.child:
+        child(given.child)
+        return
+    count = given.points * given.rounds
+    print(f"{count} points x {given.prompts} prompts x {given.tokens} tokens, {torch.get_num_threads()} threads")
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, outside = in_turns(given, Path(folder))
+    official = next(iter(seconds.values()))
+    for name, total in seconds.items():
+        line = f"{name:30s} {total / count:7.2f} s a point   {official / total:5.2f} x as fast"
+        print(line + (f"   {100 * outside[name] / total:4.1f} % outside generation" if name in outside else ""))
+    for dtype in () if given.tiny else ("float32", "bfloat16"):
+        plain, swept = peak(given, dtype, [None]), peak(given, dtype, [0.1, 0.2])
+        print(f"peak memory, {dtype}: {plain:.0f} MB as it is, {swept:.0f} MB in a sweep: {swept / plain:.2f} x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""How vLLM is started: as wide and as long as evaluation needs, with memory that it asks for by name."""
+
+from typing import Any
+
+import torch
+from lm_eval.models.utils import resolve_max_length
+from transformers import AutoConfig, GenerationConfig
+
+from ..config_model import RunConfig
+from .choice import vllm_device
+
+__all__ = ["BATCH", "dtype_of", "engine_settings", "repetition_penalty"]
+
+BATCH = 256
+"""Requests handed over at once: as many as vLLM works on at a time. They are stored together."""
+MAX_LENGTH = 8192
+"""Tokens of prompt and answer, at most: of the 128k positions that some models have, a cache could hold few."""
+CPU_CACHE = 256 << 20
+"""Bytes of the key-value cache on the CPU, at least: without a figure vLLM asks for 92 % of the machine's memory."""
+
+
+def dtype_of(base: str, config: RunConfig) -> str:
+    """The dtype that the other engine would load the model in, by name: `auto` means other things to vLLM."""
+    if config.dtype != "auto":
+        return config.dtype
+    if vllm_device() == "cpu":
+        return "float32"
+    return str(AutoConfig.from_pretrained(base).dtype or torch.float32).removeprefix("torch.")
+
+
+def engine_settings(base: str, tokenizer: Any, dtype: str) -> dict[str, Any]:
+    """Keyword arguments for lm-eval's VLLM, which hands those that it does not know to vLLM."""
+    config = AutoConfig.from_pretrained(base)
+    length = min(resolve_max_length(config, tokenizer), MAX_LENGTH)
+    chosen = {
+        "dtype": dtype,
+        "max_model_len": length,
+        "worker_extension_cls": f"{__package__}.vllm_worker.LiveWeights",
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    if vllm_device() == "cpu":
+        chosen |= {
+            "enforce_eager": True,
+            "kv_cache_memory_bytes": max(CPU_CACHE, 2 * length * _per_token(config, dtype)),
+        }
+    return chosen
+
+
+def _per_token(config: Any, dtype: str) -> int:
+    """Bytes of keys and values of one token."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    itemsize: int = getattr(torch, dtype).itemsize
+    return int(2 * text.num_hidden_layers * heads * width * itemsize)
+
+
+def repetition_penalty(model: str) -> dict[str, float]:
+    """The one setting of a model's generation config that changes greedy answers and that vLLM would not read."""
+    try:
+        penalty = GenerationConfig.from_pretrained(model).repetition_penalty
+    except OSError:  # a model need not have one
+        return {}
+    return {"repetition_penalty": float(penalty)} if penalty else {}

@@ -1,0 +1,89 @@
+"""Out of memory the batch is halved and the run goes on; the target is gone before a judge is loaded."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safebasin.errors import InputError
+from safebasin.harness.engines.hf import HFEngine
+from safebasin.harness.store import Store
+from safebasin.restore.loading import load_base, load_tokenizer
+
+from ..conftest import TinyChatModel
+from .test_engine import request as generation
+
+TEXTS = [f"<s>{word}" for word in ("one", "two", "three", "four", "five", "six", "seven")]
+
+
+@pytest.fixture
+def engines(tiny_chat_model: TinyChatModel, tmp_path: Path) -> tuple[HFEngine, HFEngine, list[str]]:
+    """One with memory, one that will be short of it, and what the latter says."""
+    folder, said = str(tiny_chat_model()), list[str]()
+    made = [
+        HFEngine(load_base(folder), load_tokenizer(folder), {}, Store(tmp_path / name), 4, say=said.append)
+        for name in ("whole", "halved")
+    ]
+    return made[0], made[1], said
+
+
+def short_of_memory(engine: HFEngine, fitting: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Lets batches of more than `fitting` fail; returns the sizes that come."""
+    sizes: list[int] = []
+    real = engine._model_generate
+
+    def limited(context: Any, **settings: Any) -> Any:
+        sizes.append(len(context))
+        if len(context) > fitting:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+        return real(context=context, **settings)
+
+    monkeypatch.setattr(engine, "_model_generate", limited)
+    return sizes
+
+
+def test_the_batch_is_halved_and_all_is_answered(
+    engines: tuple[HFEngine, HFEngine, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, halved, said = engines
+    sizes = short_of_memory(halved, 1, monkeypatch)
+    asked = [generation(text) for text in TEXTS]
+    assert halved.generate_until(asked) == whole.generate_until(asked)
+    assert sizes == [4, 2, *[1] * len(TEXTS)]  # what did not fit is not tried again
+    assert said == ["out of memory: going on with batches of 2", "out of memory: going on with batches of 1"]
+
+
+def test_a_request_that_does_not_fit_alone_is_told(
+    engines: tuple[HFEngine, HFEngine, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_of_memory(engines[1], 0, monkeypatch)
+    with pytest.raises(InputError, match=r"Not even one request fits .*Tried to allocate 9 GiB.*Lower max_gen_toks"):
+        engines[1].generate_until([generation("<s>one")])
+
+
+@pytest.mark.usefixtures("world")
+def test_the_target_is_gone_before_the_judges_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safebasin.harness import run as running
+    from safebasin.harness.config import load_config
+
+    from .conftest import ROOT
+
+    events: list[str] = []
+    real, judge = running.target_for, running.judge_cells
+
+    @contextmanager
+    def watched(*arguments: Any) -> Any:
+        with real(*arguments) as target:
+            yield target
+        events.append(f"closed, {len(target._loaded)} loaded")
+
+    def noting(*arguments: Any) -> None:
+        events.append("judged")
+        judge(*arguments)
+
+    monkeypatch.setattr(running, "target_for", watched)
+    monkeypatch.setattr(running, "judge_cells", noting)
+    overrides = ["methods=[base]", "limit=2", "tasks.safety=[sandbox_hrr]", "tasks.utility=[]", "judges=[keywords]"]
+    running.run(load_config(ROOT / "configs/sandbox.yaml", overrides), tmp_path / "run")
+    assert events == ["closed, 0 loaded", "judged"]
