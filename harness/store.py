@@ -4,7 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..judges.base import Exchange
 from ..results.records import Verdict
 from .digests import digest_of
+from .stored import JudgeRecord, Point, Sample
 
 __all__ = ["JudgeRecord", "Point", "Sample", "Store"]
 
@@ -36,37 +37,6 @@ CREATE TABLE IF NOT EXISTS judges (
   PRIMARY KEY (run, position));
 """
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One response as it is judged: for a prefilling attack the response begins with the prefix."""
-
-    doc_id: int
-    prompt: str
-    response: str
-
-
-@dataclass(frozen=True)
-class Point:
-    """Where in a VISAGE sweep a sample comes from; fields as in `results.method_result.SweepSample`."""
-
-    doc_id: int
-    """That of the sample."""
-    prompt: int
-    direction: int
-    alpha: float
-    logprob: float
-    tokens: int
-
-
-@dataclass(frozen=True)
-class JudgeRecord:
-    """A judge that a run used."""
-
-    name: str
-    decides: frozenset[str]
-    identity: str
 
 
 class Store:

@@ -94,7 +94,7 @@ def estimates(unsafe: Array, alphas: Array, confidence: float = 0.95) -> dict[st
 
     Prompts and directions are drawn with replacement and independently (crossed); a prompt drawn brings its responses
     at all points of all directions. What there is only one of is not drawn, and the interval says nothing of it. With
-    k directions the part of their spread is too small by (k - 1) / k, as in any bootstrap of k values.
+    k directions their part of the variance is too small by a factor of (k - 1) / k, as in any bootstrap of k values.
 
     Args:
         unsafe: bool [directions, points, prompts].

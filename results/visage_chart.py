@@ -1,4 +1,4 @@
-"""The chart of the basins: what responses are as the weights move away, a line and a band per method."""
+"""The chart of the basins: what responses are as the weights move away, a line per method."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ PANELS = {
 """Column of `results.sweep.points` -> title; in percent."""
 COLUMNS = 2
 DASHES = ("-", "--", ":")
+FEW = 6
+"""Methods whose bands can be told apart."""
 
 
 def draw(frame: pd.DataFrame) -> str:
-    """Draws the basins as SVG: the mean over directions and seeds, and a band from the lowest to the highest of them.
+    """Draws the basins as SVG: the mean over directions and seeds; of few methods, a band from lowest to highest.
 
     Args:
         frame: what `results.sweep.points` made; each model gets its own panels.
@@ -55,7 +57,8 @@ def _panel(axes: Any, frame: pd.DataFrame, column: str, title: str) -> None:
         mean, low, high = by_alpha.mean(), by_alpha.min(), by_alpha.max()
         dashes = DASHES[number // 10 % len(DASHES)]  # the colours repeat after ten
         (line,) = axes.plot(mean.index, mean, dashes, marker=".", markersize=3, linewidth=1.2, label=method)
-        axes.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.1, linewidth=0)
+        if frame["method"].nunique() <= FEW:
+            axes.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.1, linewidth=0)
     axes.set_ylim(-3, 103)
     axes.set_title(title)
     axes.set_xlabel("perturbation, as a share of each tensor's norm")
