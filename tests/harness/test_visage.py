@@ -17,6 +17,7 @@ from safebasin.harness.evaluate import Answered, evaluate, task_infos
 from safebasin.harness.models import ModelSource
 from safebasin.harness.report import _sweep
 from safebasin.harness.store import JudgeRecord, Point, Store
+from safebasin.harness.targets import target_for
 from safebasin.judges.base import Exchange
 from safebasin.judges.keywords import KeywordJudge
 from safebasin.restore.loading import load_base, load_tokenizer, new_adapter, save_adapter
@@ -73,11 +74,14 @@ def store(tmp_path: Path) -> Store:
 
 
 def answered(folder: Path, config: RunConfig, store: Store, adapter: Path | None = None) -> Answered:
-    target = load_base(str(folder)), load_tokenizer(str(folder))
     source = ModelSource("tiny", str(folder), None, "digest")
     identity = {"weights": "w", "adapter": str(adapter)}
     infos = list(task_infos(config).values())
-    return evaluate(target, adapter, identity, infos, source, config, store, lambda *_: None)["tiny_visage"]
+    with (
+        target_for("hf", source, [adapter], config, print) as target,
+        target.serving(adapter, identity, store, lambda *_: None) as engine,
+    ):
+        return evaluate(engine, infos, source, config)["tiny_visage"]
 
 
 def test_every_prompt_is_answered_at_every_point(folder: Path, config: RunConfig, store: Store) -> None:
