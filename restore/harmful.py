@@ -64,7 +64,8 @@ def _forget_sets(
         rows = {name: _base_refusals(model, tokenizer, getattr(data, name), config, tick) for name in names}
         return dict(rows), ForgetReport(len(both), 0, 0, 0, 0, sum(map(len, rows.values())))
     encoded, report = answer_forget(model, tokenizer, both, config, tick)
-    return {"forget": encoded[: len(data.forget)], "curvature_forget": encoded[len(data.forget) :]}, report
+    parts = (encoded[: len(data.forget)], encoded[len(data.forget) :])
+    return dict(zip(names, parts, strict=False)), report
 
 
 def _base_refusals(

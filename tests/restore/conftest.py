@@ -1,6 +1,7 @@
 """Quadratic losses; a tiny random Llama with a LoRA adapter trained for a few steps, and rows for it."""
 
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,3 +162,11 @@ def harmful() -> list[dict[str, str]]:
 @pytest.fixture
 def benign() -> list[dict[str, str]]:
     return rows("say", 24)
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Python's own handler of SIGINT, which shells take from what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

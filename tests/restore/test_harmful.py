@@ -36,7 +36,7 @@ def test_the_defaults_take_the_base_s_refusals_and_nothing_else(tuned: Any, toke
     sets, report = sets_of(tuned, tokenizer)
     assert sets == {"refusals": refusals(tokenizer, FORGET)}
     assert report.to_dict() == {
-        "rows": 7, "self_generated": 0, "affirmative": 0, "refused": 0, "empty": 0, "base_refusals": 4
+        "rows": 4, "self_generated": 0, "affirmative": 0, "refused": 0, "empty": 0, "base_refusals": 4
     }  # fmt: skip
 
 
@@ -58,8 +58,8 @@ def test_the_paper_takes_the_tuned_model_s_answers(tuned: Any, tokenizer: Any) -
 def test_both_may_be_wanted(tuned: Any, tokenizer: Any) -> None:
     for changes in ({"ascend": 0.5}, {"stop": "base_loss"}):
         sets, report = sets_of(tuned, tokenizer, replace(CONFIG, **changes))
-        assert sets.keys() == {"refusals", "forget", "curvature_forget"}
-        assert (report.self_generated, report.base_refusals) == (7, 4)
+        assert sets.keys() == {"refusals", "forget"}
+        assert (report.self_generated, report.base_refusals) == (4, 4)
 
 
 def test_a_column_of_refusals_is_taken_as_it_is(tuned: Any, tokenizer: Any) -> None:
