@@ -23,6 +23,7 @@ from .evaluate import JUDGED, cell_key, cell_parts, evaluate, task_infos
 from .files import locked, make_folder
 from .judge import judge_cells, judges_of
 from .manifest import write_manifest
+from .memory import memory_plan
 from .models import ModelSource, resolve
 from .naming import slug
 from .plan import BuildStep, Cell, Plan, make_plan
@@ -100,6 +101,8 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
             with bars(console) as shown:
                 state = _State(plan, config, folder, opened, shown, task_infos(config), choose(config))
                 _prepare(state)
+                for line in memory_plan(state.models, config):
+                    shown.say(line)
                 _build_all(state)
                 _generate_all(state)
                 _judge_all(state)
