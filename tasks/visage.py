@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
 
 from ..errors import InputError
 from ..judges.base import Exchange
 from ..judges.keywords import KeywordJudge
 from ..results.records import Outcome
 from ..results.visage import safety_avg
+from .checked import CheckedTask
 from .judging import is_deferred
 from .perturbation import KEY, Perturbation
 
@@ -45,17 +45,8 @@ def with_sweep(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -
     return [{**row, "sweep": sweep, "keywords": dict(metadata["keywords"])} for row in rows]
 
 
-class SweepTask(ConfigurableTask):  # type: ignore[misc]
+class SweepTask(CheckedTask):
     """A `generate_until` task over documents with `prompt` and `sweep`, for a YAML's `class: !function`."""
-
-    def __init__(
-        self,
-        data_dir: str | None = None,
-        cache_dir: str | None = None,
-        download_mode: Any = None,
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(config={key: value for key, value in (config or {}).items() if key != "class"})
 
     def construct_requests(self, doc: Mapping[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
         """One request per point, in the order of the document's `sweep`.
