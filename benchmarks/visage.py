@@ -1,4 +1,4 @@
-"""What a VISAGE sweep costs: safebasin's and the official procedure in turns, on a random model of 31 M parameters.
+"""What a VISAGE sweep costs: safebasin's and the official procedure in turns, on a random model of 30 M parameters.
 
     python benchmarks/visage.py [--points 3] [--rounds 2] [--prompts 80] [--tokens 64] [--tiny]
 
@@ -34,13 +34,13 @@ PUBLISHED_BATCH = 4
 
 
 def random_model(tiny: bool, dtype: str) -> Any:
-    """A Llama with random weights: 31 M parameters, or 0.1 M."""
+    """A Llama with random weights and grouped-query attention: 30 M parameters, or 0.1 M."""
     torch.manual_seed(0)
     size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2} if tiny else {
-        "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 9,
+        "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 10,
     }  # fmt: skip
     config = LlamaConfig(
-        vocab_size=300, num_attention_heads=8, num_key_value_heads=8, max_position_embeddings=1024,
+        vocab_size=300, num_attention_heads=8, num_key_value_heads=2, max_position_embeddings=1024,
         bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=True, **size,
     )  # fmt: skip
     return LlamaForCausalLM(config).to(getattr(torch, dtype)).eval()

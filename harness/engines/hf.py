@@ -1,6 +1,7 @@
 """The transformers engine: lm-eval's HFLM on a loaded model, with every answer kept in the store."""
 
 from collections.abc import Callable
+from typing import Any
 
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -8,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...tasks.perturbation import Perturbation
 from ..digests import code_digest
 from ..store import Store
+from .kv_cache import growing_cache
 from .perturbation import Perturber
 from .prompt_checks import check_chat_template
 from .stored import OnDone, Parts, StoredAnswers
@@ -49,6 +51,11 @@ class HFEngine(StoredAnswers, HFLM):  # type: ignore[misc]  # lm-eval is untyped
     def move(self, to: Perturbation | None) -> None:
         """See `StoredAnswers`."""
         self._perturber.move(to)
+
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
+        """lm-eval's own, with keys and values in buffers that grow."""
+        cache = {} if "cache_implementation" in settings else growing_cache(self.model)
+        return super()._model_generate(context, max_length, stop, **cache, **settings)
 
     @property
     def generator(self) -> str:
