@@ -1,9 +1,10 @@
-"""`safebasin lm-eval`: lm-eval's own command line with our tasks and models in it, and two of its traps closed."""
+"""`safebasin lm-eval`: lm-eval's own command line with our tasks and models in it, and three of its traps closed."""
 
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,32 @@ def lm_eval(arguments: Sequence[str]) -> None:
     given = parser.parse_args()
     _prepare(given)
     try:
-        parser.execute(given)
+        with _samples_by_document():
+            parser.execute(given)
     except ValueError as error:
         if not str(error).startswith("Tasks not found"):
             raise
         raise InputError(f"{error}. `safebasin lm-eval ls tasks` lists all, `safebasin list tasks` ours.") from None
+
+
+@contextmanager
+def _samples_by_document() -> Iterator[None]:
+    """Puts logged samples in the order of their documents; lm-eval has them data-parallel rank by rank."""
+    from lm_eval import evaluator
+
+    evaluate = evaluator.simple_evaluate
+
+    def ordered(*arguments: Any, **settings: Any) -> Any:
+        results = evaluate(*arguments, **settings)
+        for samples in ((results or {}).get("samples") or {}).values():
+            samples.sort(key=lambda sample: (sample["filter"], sample["doc_id"]))
+        return results
+
+    evaluator.simple_evaluate = ordered
+    try:
+        yield
+    finally:
+        evaluator.simple_evaluate = evaluate
 
 
 def _prepare(given: Namespace) -> None:
@@ -63,6 +85,8 @@ def _prepare(given: Namespace) -> None:
 
 
 def _check_caches(config: Any) -> None:
+    from ..tasks.checked import SIGNED_CACHES
+
     if config.cache_requests:
         raise InputError(
             "--cache_requests cannot be used here: that cache knows nothing of a task's data, template and prefix, and "
@@ -70,6 +94,7 @@ def _check_caches(config: Any) -> None:
         )
     if config.use_cache:
         _claim_cache(Path(config.use_cache), str(config.model), config.model_args or {})
+        SIGNED_CACHES.add(str(config.use_cache))
 
 
 def _claim_cache(path: Path, model: str, arguments: Mapping[str, Any]) -> None:

@@ -1,19 +1,23 @@
 """What a run will hold in memory, told before it starts."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from ..tasks.catalog import TaskInfo
 from ..tasks.sandbox.location import is_sandbox, model_folder
 from .config_model import RunConfig
+from .engines.choice import EngineName
 from .models import ModelSource
 
-__all__ = ["memory_plan", "weight_bytes"]
+__all__ = ["key_value_bytes", "memory_plan", "weight_bytes"]
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 GB = 1e9
+PROMPT = 128
+"""Tokens of a prompt, for the plan."""
 
 
 def weight_bytes(folder: Path, dtype: str) -> int:
@@ -35,22 +39,63 @@ def weight_bytes(folder: Path, dtype: str) -> int:
     return total
 
 
-def memory_plan(models: Mapping[str, ModelSource], config: RunConfig) -> list[str]:
-    """Lines that say how large the weights of each target and judge are, and whether the largest fits.
+def key_value_bytes(config: Any, width: int) -> int:
+    """Bytes of the keys and values of one token, all layers together; of layers that slide or share, an upper bound.
 
-    Targets and judges are never held together, and of the targets one at a time; so the largest decides. Activations,
-    optimizer states and caches come on top.
+    Args:
+        config: a transformers config.
+        width: bytes of a number.
+    """
+    text = config.get_text_config(decoder=True)
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(2 * text.num_hidden_layers * heads * size * width)
+
+
+def memory_plan(
+    models: Mapping[str, ModelSource], config: RunConfig, infos: Iterable[TaskInfo], engine: EngineName
+) -> list[str]:
+    """Lines that say what each target and judge takes, and what does not fit.
+
+    Of a target that is its weights, and the keys and values of a batch of prompts of 128 tokens with the longest
+    answers that a task allows. Activations, and what training and restoring need, come on top. Targets and judges
+    are never held together, and of the targets one at a time.
+
+    Args:
+        models: by name.
+        config: of the run.
+        infos: the run's tasks.
+        engine: what generates; vLLM answers as many requests at a time as fit.
     """
     device, free = _device(config)
+    tokens = PROMPT + max((config.max_gen_toks or info.new_tokens for info in infos if info.new_tokens), default=0)
+    rows = config.batch_size if engine == "hf" else 1
     dtype = "float32" if config.dtype == "auto" and device == "cpu" else config.dtype
-    sizes = [(f"target {name}", weight_bytes(Path(source.location), dtype)) for name, source in models.items()]
-    sizes += [(f"judge {name}", weight_bytes(folder, "auto")) for name, folder in _judges(config.judges)]
-    told = ", ".join(f"{name} {size / GB:.2f} GB" for name, size in sizes)
-    lines = [f"memory: weights of {told}; one at a time, on {device} with {free / GB:.1f} GB free"]
-    largest, size = max(sizes, key=lambda each: each[1])
-    if size > free:
-        lines.append(f"[red]memory: the weights of {largest} alone do not fit[/red]; choose a smaller dtype or model")
+    lines = [f"memory: {free / GB:.1f} GB free on {device}, for one of these at a time"]
+    for name, source in models.items():
+        folder = Path(source.location)
+        weights, row = weight_bytes(folder, dtype), tokens * _per_token(folder, dtype)
+        cache = f"keys and values of {rows} x {tokens} tokens {rows * row / GB:.2f} GB"
+        lines.append(f"  target {name}: weights {weights / GB:.2f} GB, {cache}")
+        if weights + row > free:
+            lines.append("  [red]that does not fit[/red]: choose a smaller dtype or model, or lower max_gen_toks")
+        elif weights + rows * row > free:
+            lines.append(f"  [red]that batch does not fit[/red]: batch_size={(free - weights) // row} may")
+    for name, folder in _judges(config.judges):
+        weights = weight_bytes(folder, "auto")
+        lines.append(f"  judge {name}: weights {weights / GB:.2f} GB")
+        if weights > free:
+            lines.append("  [red]that does not fit[/red]: choose a smaller judge")
     return lines
+
+
+def _per_token(folder: Path, dtype: str) -> int:
+    """`key_value_bytes` of the model in a folder, in the type that it is loaded in."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    loaded = str(config.dtype or "float32").removeprefix("torch.") if dtype == "auto" else dtype
+    return key_value_bytes(config, WIDTHS.get(loaded, 4))
 
 
 def _judges(judges: Sequence[Mapping[str, Mapping[str, Any]]]) -> Iterator[tuple[str, Path]]:

@@ -101,7 +101,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
             with bars(console) as shown:
                 state = _State(plan, config, folder, opened, shown, task_infos(config), choose(config))
                 _prepare(state)
-                for line in memory_plan(state.models, config):
+                for line in memory_plan(state.models, config, state.tasks.values(), state.engine):
                     shown.say(line)
                 _build_all(state)
                 _generate_all(state)

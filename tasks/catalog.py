@@ -12,6 +12,8 @@ from ..registry import suggest
 
 __all__ = ["ROLES", "GroupInfo", "TaskInfo", "groups", "tasks", "tasks_dir"]
 
+NEW_TOKENS = 256
+"""lm-eval's limit on an answer where a task names none."""
 ROLES = ("hrr", "prefill", "over_refusal", "under_refusal", "visage", "eval_loss", "utility")
 
 
@@ -33,6 +35,8 @@ class TaskInfo:
     """Everything under the YAML's `metadata`."""
     loader: str = ""
     """Its `custom_dataset`, as `package.module.function`; empty where it has none."""
+    new_tokens: int = NEW_TOKENS
+    """The longest answer that it allows; 0 where nothing is generated."""
 
 
 @dataclass(frozen=True)
@@ -118,4 +122,7 @@ def _info(path: Path, config: dict[str, Any]) -> TaskInfo:
     is_rate = bool(metadata.get("is_rate", headline.get("aggregation", "mean") == "mean"))
     summary = str(metadata.get("summary", ""))
     loader = str(config.get("custom_dataset", ""))
-    return TaskInfo(config["task"], path, role, summary, str(headline["metric"]), is_rate, metadata, loader)
+    limit = (config.get("generation_kwargs") or {}).get("max_gen_toks", NEW_TOKENS)
+    new_tokens = int(limit) if config.get("output_type") == "generate_until" else 0
+    name = config["task"]
+    return TaskInfo(name, path, role, summary, str(headline["metric"]), is_rate, metadata, loader, new_tokens)

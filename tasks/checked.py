@@ -1,21 +1,27 @@
 """lm-eval tasks that look at what lm-eval makes of them: the `class` of this package's YAML files."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from lm_eval.api.model import CachingLM
 from lm_eval.api.task import ConfigurableTask
 
 from ..errors import InputError
 from .prefill import load_tokenizer
 
-__all__ = ["CheckedTask", "PrefillTask"]
+__all__ = ["SIGNED_CACHES", "CheckedTask", "PrefillTask"]
+
+SIGNED_CACHES: set[str] = set()
+"""What `--use_cache` named in this process, once the cache was found to hold the evaluated model's answers."""
 
 
 class CheckedTask(ConfigurableTask):  # type: ignore[misc]
-    """An ordinary YAML task that refuses lm-eval's cache of prompts.
+    """An ordinary YAML task that refuses both of lm-eval's caches.
 
-    That cache's key leaves out the prompt's template, its data and `gen_prefix`, so that an edited task, another k or
-    another data file would silently be run on the old prompts.
+    The key of `--cache_requests` leaves out the prompt's template, its data and `gen_prefix`, so that an edited task,
+    another k or another data file would silently be run on the old prompts. That of `--use_cache` leaves out the model,
+    so that a second model would silently be given the first one's answers.
     """
 
     def __init__(
@@ -31,14 +37,32 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
         """Makes the requests.
 
         Raises:
-            InputError: `--cache_requests` is on.
+            InputError: `--cache_requests` is on, or `--use_cache` with a cache that may be another model's.
         """
         if settings.get("cache_requests") or settings.get("rewrite_requests_cache"):
             raise InputError(
                 f"{self.config.task} cannot use --cache_requests: that cache knows nothing of the task's data, its "
                 "template and its prefix, and would run old prompts. Leave the option out."
             )
+        cache = _cache_of_answers()
+        if cache and cache.rpartition("_rank")[0] not in SIGNED_CACHES:
+            raise InputError(
+                f"{self.config.task} cannot use --use_cache ({cache}): that cache knows nothing of the model, and may "
+                "give one model's answers for another. Leave the option out, or run `safebasin lm-eval`, which notes "
+                "whose answers a cache holds."
+            )
         super().build_all_requests(**settings)
+
+
+def _cache_of_answers() -> str | None:
+    """The file from which lm-eval would take answers: known only to its `evaluate`, which is among the callers."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        model = frame.f_locals.get("lm")
+        if isinstance(model, CachingLM):
+            return str(model.cache_db)
+        frame = frame.f_back
+    return None
 
 
 class PrefillTask(CheckedTask):

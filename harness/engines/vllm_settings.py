@@ -7,6 +7,7 @@ from lm_eval.models.utils import resolve_max_length
 from transformers import AutoConfig, GenerationConfig
 
 from ..config_model import RunConfig
+from ..memory import key_value_bytes
 from .choice import vllm_device
 
 __all__ = ["BATCH", "dtype_of", "engine_settings", "repetition_penalty"]
@@ -42,18 +43,11 @@ def engine_settings(base: str, tokenizer: Any, dtype: str) -> dict[str, Any]:
     if vllm_device() == "cpu":
         chosen |= {
             "enforce_eager": True,
-            "kv_cache_memory_bytes": max(CPU_CACHE, 2 * length * _per_token(config, dtype)),
+            "kv_cache_memory_bytes": max(
+                CPU_CACHE, 2 * length * key_value_bytes(config, getattr(torch, dtype).itemsize)
+            ),
         }
     return chosen
-
-
-def _per_token(config: Any, dtype: str) -> int:
-    """Bytes of keys and values of one token."""
-    text = config.get_text_config()
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    itemsize: int = getattr(torch, dtype).itemsize
-    return int(2 * text.num_hidden_layers * heads * width * itemsize)
 
 
 def repetition_penalty(model: str) -> dict[str, float]:

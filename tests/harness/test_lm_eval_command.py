@@ -63,7 +63,7 @@ def test_both_commands_give_the_same_and_offline_opens_no_socket(
 ) -> None:
     ours, plain = tmp_path / "ours", tmp_path / "plain"
     metadata = {"xstest_csv": str(xstest_csv)}
-    given = arguments(tiny_chat_model(), metadata, ours, "--offline")
+    given = arguments(tiny_chat_model(), metadata, ours, "--offline", "--use_cache", str(tmp_path / "answers"))
     commands = [
         [sys.executable, "-c", NO_SOCKETS, "lm-eval", *given],
         [
@@ -124,6 +124,18 @@ def test_what_is_refused_is_said_in_one_message(
     assert stop.value.code == 2
     assert said in " ".join(message.split())
     assert "Traceback" not in message
+
+
+def test_plain_lm_eval_stops_where_a_cache_may_hold_another_models_answers(
+    tmp_path: Path, tiny_chat_model: TINY_CHAT_MODEL, xstest_csv: Path, judged: dict[str, str]
+) -> None:
+    given = arguments(tiny_chat_model(), {"xstest_csv": str(xstest_csv)}, tmp_path / "out")
+    command = [str(Path(sys.executable).with_name("lm_eval")), "--include_path", str(tasks_dir()), *given]
+    command += ["--use_cache", str(tmp_path / "answers")]
+    done = subprocess.run(command, cwd=tmp_path, env=judged, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "cannot use --use_cache" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def config_of(cache: Path, model: Path, **more: str) -> Any:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from safebasin.harness import memory
 from safebasin.harness.config_model import RunConfig
-from safebasin.harness.memory import memory_plan, weight_bytes
+from safebasin.harness.memory import PROMPT, key_value_bytes, memory_plan, weight_bytes
 from safebasin.harness.models import ModelSource
+from safebasin.tasks.catalog import TaskInfo
 from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 ENTRIES = 3 * 5 + 7
 
@@ -36,15 +38,63 @@ def test_kept_types_take_what_the_files_take(folder: Path) -> None:
     assert weight_bytes(folder, "auto") == sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
-def test_what_does_not_fit_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def model_folder(folder: Path, **sizes: Any) -> dict[str, ModelSource]:
+    """A model with the weights of `folder`, and 2 x 3 layers x 2 heads x 6 numbers of keys and values per token."""
+    shape = {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 24}
+    LlamaConfig(**shape | sizes, dtype="bfloat16").save_pretrained(folder)
+    return {"m": ModelSource("m", str(folder), None, "")}
+
+
+def task(new_tokens: int) -> TaskInfo:
+    return TaskInfo("t", None, "utility", "", "", True, {}, new_tokens=new_tokens)
+
+
+@pytest.mark.parametrize(("dtype", "width"), [("float32", 4), ("bfloat16", 2)])
+def test_keys_and_values_are_what_the_model_makes(width: int, dtype: str) -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=9, hidden_size=24, intermediate_size=8, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).to(getattr(torch, dtype))
+    with torch.no_grad():
+        made = model(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), use_cache=True).past_key_values
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in made.layers)
+    assert key_value_bytes(config, width) == held / 8
+
+
+def test_a_target_takes_weights_and_the_keys_and_values_of_a_batch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judged = config(
         judges=[{"llama_guard": {"model": str(folder)}}, {"llama_guard": {"model": "not/here"}}, "keywords"]
     )
-    models = {"m": ModelSource("m", str(folder), None, "")}
+    models, weights, row = model_folder(folder), ENTRIES * 4, (PROMPT + 50) * 72 * 4
     monkeypatch.setattr(memory, "GB", 1.0)
-    (line,) = memory_plan(models, judged)
-    assert f"target m {ENTRIES * 4:.2f} GB, judge llama_guard " in line
-    assert line.count("judge") == 1
-    monkeypatch.setattr(memory, "_device", lambda config: ("cpu", ENTRIES * 4 - 1))
-    assert "target m alone do not fit" in memory_plan(models, config())[1]
-    assert len(memory_plan(models, config(dtype="bfloat16"))) == 1
+    told = memory_plan(models, judged, [task(50), task(0), task(20)], "hf")
+    assert told[1] == f"  target m: weights {weights:.2f} GB, keys and values of 16 x 178 tokens {16 * row:.2f} GB"
+    assert told[2].startswith("  judge llama_guard: weights ")
+    assert len(told) == 3
+    (_, line, _) = memory_plan(models, judged, [task(50), task(0)], "vllm")
+    assert f"keys and values of 1 x 178 tokens {row:.2f} GB" in line
+    (_, line, _) = memory_plan(models, config(judges=judged.judges, max_gen_toks=7), [task(50), task(0)], "hf")
+    assert "16 x 135 tokens" in line
+    (_, line, _) = memory_plan(models, judged, [task(0)], "hf")
+    assert "16 x 128 tokens" in line
+
+
+def test_what_does_not_fit_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models, weights, row = model_folder(folder), ENTRIES * 4, (PROMPT + 50) * 72 * 4
+
+    def told(free: int, **changes: Any) -> list[str]:
+        monkeypatch.setattr(memory, "_device", lambda config: (config.device, free))
+        return memory_plan(models, config(**changes), [task(50)], "hf")[2:]
+
+    assert told(weights + 16 * row) == []
+    assert "that batch does not fit[/red]: batch_size=15 may" in told(weights + 16 * row - 1)[0]
+    assert "choose a smaller dtype or model" in told(weights + row - 1)[0]
+    assert told(weights + row - 1, dtype="bfloat16", batch_size=1) == []
+    own = {"dtype": "auto", "device": "cuda", "batch_size": 1}  # loaded in the type of the files, 16 bits
+    stored = weight_bytes(folder, "auto")
+    assert told(stored + row // 2, **own) == []
+    assert told(stored + row // 2 - 1, **own) != []

@@ -1,16 +1,18 @@
-"""One of the ranks of a data-parallel evaluation: python two_ranks.py RANK RANKS FOLDER XSTEST_CSV."""
+"""One of the ranks of a data-parallel evaluation: python two_ranks.py COMMAND RANK RANKS FOLDER XSTEST_CSV.
+
+COMMAND is `lm_eval` or `safebasin`. lm-eval's own models are data-parallel on several GPUs only, so this has its own.
+"""
 
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import lm_eval
 import torch
 import torch.distributed as dist
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from lm_eval.tasks import TaskManager
+from lm_eval.api.registry import model_registry
 from safebasin.tasks.catalog import tasks_dir
 
 
@@ -19,7 +21,7 @@ class EchoLM(LM):  # type: ignore[misc]
 
     device = torch.device("cpu")
 
-    def __init__(self, rank: int, ranks: int) -> None:
+    def __init__(self, rank: int, ranks: int, **settings: Any) -> None:
         super().__init__()
         self._rank, self._world_size = rank, ranks
 
@@ -47,17 +49,25 @@ class EchoLM(LM):  # type: ignore[misc]
         dist.barrier()
 
 
-def run(rank: int, ranks: int, folder: Path, xstest_csv: str) -> None:
+def run(command: str, rank: int, ranks: int, folder: Path, xstest_csv: str) -> None:
+    from lm_eval.__main__ import cli_evaluate
+    from safebasin.harness.cli import main
+
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)
-    manager = TaskManager(
-        include_defaults=False, include_path=str(tasks_dir()), metadata={"xstest_csv": xstest_csv, "tokenizer": "none"}
-    )
-    results = lm_eval.simple_evaluate(model=EchoLM(rank, ranks), tasks=["xstest_safe"], task_manager=manager, limit=7)
-    if results is not None:
-        found = {"results": results["results"], "samples": results["samples"]["xstest_safe"]}
-        (folder / f"of_{ranks}.json").write_text(json.dumps(found, default=str))
+    model_registry.register("echo", target=EchoLM)
+    given = [
+        *("--model", "echo", "--model_args", f"rank={rank},ranks={ranks}", "--tasks", "xstest_safe", "--limit", "7"),
+        *("--metadata", json.dumps({"xstest_csv": xstest_csv, "tokenizer": "none"})),
+        *("--log_samples", "--output_path", str(folder)),
+    ]
+    if command == "safebasin":
+        main(["lm-eval", *given])
+    else:
+        sys.argv = ["lm_eval", "--include_path", str(tasks_dir()), *given]
+        cli_evaluate()
 
 
 if __name__ == "__main__":
-    run(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
+    name, *numbers = sys.argv[1:4]
+    run(name, int(numbers[0]), int(numbers[1]), Path(sys.argv[4]), sys.argv[5])
