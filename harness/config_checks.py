@@ -9,8 +9,8 @@ from .. import registry
 from ..errors import InputError
 from ..registry import suggest
 from ..tasks.sandbox.location import MODELS, is_sandbox
+from ..vllm_setup import vllm_problem
 from .config_model import BASE, RunConfig
-from .engines.choice import vllm_problem
 from .faults import Fault, twice
 from .naming import slug
 from .settings import check_settings

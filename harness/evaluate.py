@@ -9,9 +9,10 @@ from ..errors import InputError
 from ..results.method_result import ROLES
 from ..tasks.catalog import TaskInfo, tasks_dir
 from ..tasks.catalog import tasks as catalog
+from ..vllm_setup import vllm_version
 from .config_model import RunConfig
 from .digests import code_digest, digest_of, file_digest
-from .engines.choice import EngineName, vllm_version
+from .engines.choice import EngineName
 from .models import ModelSource
 from .store import Point, Sample
 from .sweep import swept

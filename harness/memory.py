@@ -8,11 +8,12 @@ from typing import Any
 
 from ..tasks.catalog import TaskInfo
 from ..tasks.sandbox.location import is_sandbox, model_folder
+from ..vllm_setup import key_value_bytes
 from .config_model import RunConfig
 from .engines.choice import EngineName
 from .models import ModelSource
 
-__all__ = ["key_value_bytes", "memory_plan", "weight_bytes"]
+__all__ = ["memory_plan", "weight_bytes"]
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 GB = 1e9
@@ -37,19 +38,6 @@ def weight_bytes(folder: Path, dtype: str) -> int:
         stored = path.stat().st_size
         total += entries * WIDTHS[dtype] if dtype in WIDTHS else stored
     return total
-
-
-def key_value_bytes(config: Any, width: int) -> int:
-    """Bytes of the keys and values of one token, all layers together; of layers that slide or share, an upper bound.
-
-    Args:
-        config: a transformers config.
-        width: bytes of a number.
-    """
-    text = config.get_text_config(decoder=True)
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(2 * text.num_hidden_layers * heads * size * width)
 
 
 def memory_plan(

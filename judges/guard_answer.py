@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from scipy.special import expit
 
 from ..errors import InputError
 from ..results.records import Verdict
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["PARSE_VERSION", "answer_tokens", "parse_answer", "unsafe_probability"]
 
@@ -49,19 +48,19 @@ def answer_tokens(tokenizer: Any) -> tuple[int, int]:
     return safe[0], unsafe[0]
 
 
-def unsafe_probability(logits: "Tensor", generated: Sequence[int], tokenizer: Any, words: tuple[int, int]) -> float:
+def unsafe_probability(scores: Sequence[tuple[float, float]], generated: Sequence[int], tokenizer: Any) -> float:
     """P(unsafe) at the first step that is not white space, renormalised over {safe, unsafe}.
 
     Args:
-        logits: [steps, vocabulary], steps >= 1: of each step of the greedy answer, the end of text included.
+        scores: at least one: the logits of "safe" and "unsafe" (or their log-probabilities) at each step of the greedy
+            answer, the end of text included.
         generated: ids of the answer, without the end of text.
         tokenizer: to tell white space (Llama Guard 3 opens with a blank line) from words.
-        words: token ids of "safe" and "unsafe".
 
     Returns:
         The probability; from the step after the white space if the guard wrote nothing else.
     """
     blank = (not tokenizer.decode([token]).strip() for token in generated)
-    step = min(sum(1 for _ in takewhile(bool, blank)), len(logits) - 1)
-    pair = logits[step][list(words)].double()
-    return float(pair.softmax(dim=-1)[1])
+    step = min(sum(1 for _ in takewhile(bool, blank)), len(scores) - 1)
+    safe, unsafe = scores[step]
+    return float(expit(unsafe - safe))

@@ -30,6 +30,13 @@ class GuardFiles:
     prompt: GuardPrompt
     digest: str
     """Of the weights: of a folder's files, or the hub's commit."""
+    ends: tuple[int, ...]
+    """Tokens that end an answer, by the model's settings or the tokenizer's."""
+
+    @property
+    def multimodal(self) -> bool:
+        """Whether it reads images as well."""
+        return hasattr(self.config, "vision_config")
 
     @property
     def window(self) -> int:
@@ -70,6 +77,7 @@ def find_guard(model: str, revision: str | None, version: str | None) -> GuardFi
         tokenizer=tokenizer,
         prompt=prompt,
         digest=commit or folder_digest(Path(model)),
+        ends=_ends(model, commit or "main", config, tokenizer),
     )
 
 
@@ -82,7 +90,7 @@ def load_weights(files: GuardFiles, device: str | None, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    source: Any = AutoModelForImageTextToText if hasattr(files.config, "vision_config") else AutoModelForCausalLM
+    source: Any = AutoModelForImageTextToText if files.multimodal else AutoModelForCausalLM
     try:
         model = source.from_pretrained(files.model, revision=files.revision or "main", dtype=dtype)
     except OSError as error:
@@ -102,6 +110,18 @@ def _commit(model: str, revision: str | None) -> str:
     if not isinstance(config, str):
         raise OSError("the hub's cache does not hold its config.")
     return Path(config).parent.name
+
+
+def _ends(model: str, revision: str, config: Any, tokenizer: Any) -> tuple[int, ...]:
+    from transformers import GenerationConfig
+
+    try:
+        settings = GenerationConfig.from_pretrained(model, revision=revision)
+    except OSError:  # a model need not have a file of them
+        settings = GenerationConfig.from_model_config(config)
+    given = [settings.eos_token_id, tokenizer.eos_token_id]
+    listed = [token for one in given if one is not None for token in (one if isinstance(one, list) else [one])]
+    return tuple(sorted(set(listed)))
 
 
 def _tell_version(model: str, model_type: str, prompt: GuardPrompt) -> str:

@@ -1,24 +1,25 @@
 """Llama Guard 2, 3 and 4: the judge of the headline, the harmful response rate."""
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from ..errors import InputError
 from ..registry import suggest
 from ..results.records import Verdict
+from ..vllm_setup import vllm_problem
 from .base import Exchange
 from .digests import text_digest
 from .guard_answer import PARSE_VERSION, answer_tokens, parse_answer, unsafe_probability
-from .guard_model import VERSIONS, GuardFiles, find_guard, load_weights
+from .guard_engines import MAX_NEW_TOKENS, GuardAnswer, GuardEngine, TransformersGuard, VLLMGuard
+from .guard_model import VERSIONS, GuardFiles, find_guard
 
 __all__ = ["LlamaGuardJudge"]
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
-MAX_NEW_TOKENS = 20  # "unsafe" and a list of categories
+_ENGINES = ("hf", "vllm")
 
 
 class LlamaGuardJudge:
@@ -44,6 +45,7 @@ class LlamaGuardJudge:
         batch_size: int = 16,
         device: str | None = None,
         dtype: str = "auto",
+        engine: str = "hf",
     ) -> None:
         """Nothing is loaded yet.
 
@@ -51,38 +53,49 @@ class LlamaGuardJudge:
             model: hub id (`meta-llama/Llama-Guard-3-8B`) or folder.
             revision: branch, tag or commit on the hub.
             version: "2", "3", "3-1b" or "4": whose categories these are; None tells it from name, config and template.
-            batch_size: exchanges judged at once.
+            batch_size: exchanges judged at once by transformers; vLLM chooses itself.
             device: torch device; None takes the GPU if there is one.
             dtype: "float32", "bfloat16" or "float16"; "auto" is that of the checkpoint.
+            engine: what answers: "hf" (transformers) or "vllm".
 
         Raises:
-            InputError: unknown version or dtype, or a batch size below 1.
+            InputError: unknown version, dtype or engine, a batch size below 1, or vLLM cannot be had.
         """
         if version is not None and version not in VERSIONS:
             raise InputError(f"Unknown Llama Guard version '{version}'. {suggest(version, VERSIONS)}")
         if dtype not in _DTYPES:
             raise InputError(f"Unknown dtype '{dtype}' of llama_guard. {suggest(dtype, _DTYPES)}")
+        if engine not in _ENGINES:
+            raise InputError(f"Unknown engine '{engine}' of llama_guard. {suggest(engine, _ENGINES)}")
+        if engine == "vllm" and (problem := vllm_problem(device)):
+            raise InputError(f"llama_guard: {problem}.")
         if batch_size < 1:
             raise InputError(f"The batch_size of llama_guard is {batch_size}; it must be 1 or more.")
         self.model, self.revision, self.version = model, revision, version
-        self.batch_size, self.device, self.dtype = batch_size, device, dtype
+        self.batch_size = batch_size if engine == "hf" else VLLMGuard.BATCH
+        self.device, self.dtype, self.engine = device, dtype, engine
         self._files: GuardFiles | None = None
-        self._weights: Any = None
+        self._engine: GuardEngine | None = None
 
     @property
     def files(self) -> GuardFiles:
         """Config, tokenizer, prompt and digest; loaded once, without the weights.
 
         Raises:
-            InputError: the model is absent, gated or no Llama Guard.
+            InputError: the model is absent, gated or no Llama Guard; or multimodal, which vLLM is not used for.
         """
         if self._files is None:
             self._files = find_guard(self.model, self.revision, self.version)
+            if self.engine == "vllm" and self._files.multimodal:
+                self._files = None
+                raise InputError(
+                    f"The guard '{self.model}' is multimodal: that is not offered with vLLM. Use engine: hf."
+                )
         return self._files
 
     @property
     def identity(self) -> str:
-        """Model, version, digests of weights and template, dtype and version of the parsing; loads no weights.
+        """Model, version, digests of weights and template, dtype, version of the parsing, vLLM; loads no weights.
 
         A folder counts by its name and content, not by where it lies.
         """
@@ -91,7 +104,7 @@ class LlamaGuardJudge:
         return (
             f"llama_guard:model={model}:revision={self.revision}:version={files.version}:weights={files.digest}"
             f":template={text_digest(files.prompt.template)}:dtype={self.dtype}:parse={PARSE_VERSION}"
-        )
+        ) + (f":engine={VLLMGuard.name()}" if self.engine == "vllm" else "")
 
     def judge(self, exchanges: Sequence[Exchange], on_done: Callable[[int], None] | None = None) -> list[Verdict]:
         """Judges each exchange.
@@ -104,7 +117,8 @@ class LlamaGuardJudge:
             InputError: the model is absent, gated or no Llama Guard, or its template does not show an exchange.
         """
         prompts = {exchange: self.files.prompt.encode(exchange) for exchange in dict.fromkeys(exchanges)}
-        room = self.files.window - MAX_NEW_TOKENS
+        window = self.files.window if self.engine == "hf" else min(self.files.window, VLLMGuard.WINDOW)
+        room = window - MAX_NEW_TOKENS
         verdicts = {
             exchange: Verdict(raw=f"(not judged: a prompt of {len(ids)} tokens, the guard has room for {room})")
             for exchange, ids in prompts.items()
@@ -121,55 +135,24 @@ class LlamaGuardJudge:
         return [verdicts[exchange] for exchange in exchanges]
 
     def close(self) -> None:
-        """Frees the model and empties the CUDA cache."""
-        if self._weights is None:
-            return
-        import torch
-
-        self._weights = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        """Frees the model, and the memory that it was given."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
 
     def _answer(self, prompts: list[list[int]]) -> list[Verdict]:
-        """Greedy answers to a batch of prompts, left-padded, each with its P(unsafe)."""
-        import torch
-
-        model = self._load()
-        width = max(map(len, prompts))
-        pad = model.generation_config.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(one)) + one for one in prompts], device=model.device)
-        mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts], device=model.device)
-        with torch.inference_mode():
-            output = model.generate(ids, attention_mask=mask, output_logits=True, return_dict_in_generate=True)
-        steps = torch.stack(output.logits, dim=1)
-        return [self._verdict(*row) for row in zip(output.sequences[:, width:].tolist(), steps, strict=True)]
-
-    def _verdict(self, generated: list[int], logits: Any) -> Verdict:
-        """One answer; what follows the end of text is padding of the batch."""
-        tokenizer, ends = self.files.tokenizer, _as_list(self._weights.generation_config.eos_token_id)
-        answer = list(takewhile(lambda token: token not in ends, generated))
-        parsed = parse_answer(tokenizer.decode(answer, skip_special_tokens=True))
-        return replace(parsed, score=unsafe_probability(logits, answer, tokenizer, answer_tokens(tokenizer)))
-
-    def _load(self) -> Any:
-        """The weights, with greedy decoding as their only generation setting."""
-        if self._weights is None:
-            from transformers import GenerationConfig
-
-            model = load_weights(self.files, self.device, self.dtype)
-            tokenizer = self.files.tokenizer
-            ends = {*_as_list(model.generation_config.eos_token_id), *_as_list(tokenizer.eos_token_id)}
-            greedy: Any = GenerationConfig
-            model.generation_config = greedy(
-                do_sample=False,
-                max_new_tokens=MAX_NEW_TOKENS,
-                eos_token_id=sorted(ends) or None,
-                pad_token_id=tokenizer.pad_token_id or 0,  # masked, so any id will do
+        """Greedy answers to a batch of prompts, each with its P(unsafe)."""
+        if self._engine is None:
+            vllm = self.engine == "vllm"
+            self._engine = (
+                VLLMGuard(self.files, self.dtype) if vllm else TransformersGuard(self.files, self.device, self.dtype)
             )
-            self._weights = model
-        return self._weights
+        tokenizer, ends = self.files.tokenizer, self.files.ends
+        return [self._verdict(one) for one in self._engine.answer(prompts, answer_tokens(tokenizer), ends)]
 
-
-def _as_list(ids: int | list[int] | None) -> list[int]:
-    return [] if ids is None else [ids] if isinstance(ids, int) else ids
+    def _verdict(self, given: GuardAnswer) -> Verdict:
+        """One answer; what follows the end of text is padding of the batch."""
+        tokenizer = self.files.tokenizer
+        answer = list(takewhile(lambda token: token not in self.files.ends, given.tokens))
+        parsed = parse_answer(tokenizer.decode(answer, skip_special_tokens=True))
+        return replace(parsed, score=unsafe_probability(given.scores, answer, tokenizer))

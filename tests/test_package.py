@@ -63,7 +63,7 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
         for path in (ROOT / folder).rglob("*")
         if path.suffix in suffixes
     }
-    assert packed == tree | {"__init__.py", "errors.py", "registry.py", "py.typed"}
+    assert packed == tree | {"__init__.py", "errors.py", "registry.py", "vllm_setup.py", "py.typed"}
 
 
 def test_heavy_libraries_wait_until_they_are_needed() -> None:

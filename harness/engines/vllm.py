@@ -11,10 +11,10 @@ from lm_eval.models.huggingface import HFLM
 from ...errors import InputError
 from ...restore.checkpoint import kind_of
 from ...tasks.perturbation import Perturbation
+from ...vllm_setup import shut_down, vllm_device, vllm_version
 from ..digests import code_digest
 from ..store import Store
 from .canary import LogProbs, check_differs, check_served, probe_ids
-from .choice import vllm_device, vllm_version
 from .prompt_checks import check_chat_template
 from .stored import OnDone, Parts, StoredAnswers
 from .vllm_class import VLLM
@@ -101,11 +101,8 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
 
     def close(self) -> None:
         """Ends the engine and frees its memory, so that a judge has the device to itself."""
-        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
-
-        self.model.llm_engine.engine_core.shutdown()
+        shut_down(self.model)
         del self.model
-        cleanup_dist_env_and_memory()
         torch.set_num_threads = self._set_num_threads
 
     def modify_gen_kwargs(self, gen_kwargs: Parts, *args: Any, **kwargs: Any) -> tuple[Parts, list[str], int]:

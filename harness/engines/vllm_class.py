@@ -1,30 +1,13 @@
 """lm-eval's class for vLLM, imported so that it works with either distribution of vLLM, and quietly."""
 
 import importlib.metadata
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .choice import vllm_device, vllm_version
+from ...vllm_setup import settle, vllm_device, vllm_version
 
 __all__ = ["VLLM"]
-
-ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",  # it would report its use to its authors
-    "VLLM_LOGGING_LEVEL": "ERROR",
-}
-ON_CPU = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, which spares two starts of Python, torch and vLLM
-    "TORCH_COMPILE_DISABLE": "1",  # even without compilation one kernel would be compiled at its first use, for 10 s
-}
-
-
-def _settle() -> None:
-    """Sets what vLLM reads from the environment as it is imported, unless the user has set it."""
-    chosen = ENVIRONMENT | (ON_CPU if vllm_device() == "cpu" else {})
-    for name, value in chosen.items():
-        os.environ.setdefault(name, value)
 
 
 @contextmanager
@@ -44,7 +27,7 @@ def _findable() -> Iterator[None]:
 
 
 def _class() -> Any:
-    _settle()
+    settle()
     import vllm  # noqa: F401  # before lm-eval does: it tells by its own distribution's name what it was built for
 
     with _findable():

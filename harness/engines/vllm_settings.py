@@ -6,9 +6,8 @@ import torch
 from lm_eval.models.utils import resolve_max_length
 from transformers import AutoConfig, GenerationConfig
 
+from ...vllm_setup import start_settings, vllm_device
 from ..config_model import RunConfig
-from ..memory import key_value_bytes
-from .choice import vllm_device
 
 __all__ = ["BATCH", "dtype_of", "engine_settings", "repetition_penalty"]
 
@@ -16,8 +15,6 @@ BATCH = 256
 """Requests handed over at once: as many as vLLM works on at a time. They are stored together."""
 MAX_LENGTH = 8192
 """Tokens of prompt and answer, at most: of the 128k positions that some models have, a cache could hold few."""
-CPU_CACHE = 256 << 20
-"""Bytes of the key-value cache on the CPU, at least: without a figure vLLM asks for 92 % of the machine's memory."""
 
 
 def dtype_of(base: str, config: RunConfig) -> str:
@@ -33,21 +30,7 @@ def engine_settings(base: str, tokenizer: Any, dtype: str) -> dict[str, Any]:
     """Keyword arguments for lm-eval's VLLM, which hands those that it does not know to vLLM."""
     config = AutoConfig.from_pretrained(base)
     length = min(resolve_max_length(config, tokenizer), MAX_LENGTH)
-    chosen = {
-        "dtype": dtype,
-        "max_model_len": length,
-        "worker_extension_cls": f"{__package__}.vllm_worker.LiveWeights",
-        "disable_log_stats": True,
-        "use_tqdm_on_load": False,
-    }
-    if vllm_device() == "cpu":
-        chosen |= {
-            "enforce_eager": True,
-            "kv_cache_memory_bytes": max(
-                CPU_CACHE, 2 * length * key_value_bytes(config, getattr(torch, dtype).itemsize)
-            ),
-        }
-    return chosen
+    return start_settings(config, length, dtype) | {"worker_extension_cls": f"{__package__}.vllm_worker.LiveWeights"}
 
 
 def repetition_penalty(model: str) -> dict[str, float]:

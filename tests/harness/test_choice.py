@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safebasin import vllm_setup
 from safebasin.errors import InputError
 from safebasin.harness.cli import main
 from safebasin.harness.config import load_config
@@ -21,8 +22,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Makes the machine look as if this vLLM and this GPU were there."""
 
     def look(vllm: str | None, cuda: bool = False) -> None:
-        monkeypatch.setattr(choice, "vllm_version", lambda: vllm and "0.32.0")
-        monkeypatch.setattr(choice, "vllm_device", lambda: vllm)
+        monkeypatch.setattr(vllm_setup, "vllm_version", lambda: vllm and "0.32.0")
+        monkeypatch.setattr(vllm_setup, "vllm_device", lambda: vllm)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
 
     return look

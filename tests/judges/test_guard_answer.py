@@ -3,7 +3,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from safebasin.errors import InputError
 from safebasin.judges.guard_answer import answer_tokens, parse_answer, unsafe_probability
 
@@ -64,6 +63,12 @@ def test_answer_tokens_that_do_not_tell_the_words_apart(words: dict[str, list[in
 )
 def test_the_probability_is_that_of_the_first_step_with_a_word(generated: list[int], step: int) -> None:
     tokenizer = SimpleNamespace(decode=lambda ids: {0: "\n", 1: " \n\n", 2: "safe"}[ids[0]])
-    logits = torch.tensor([[0.0, 50.0, float(at), 1.0] for at in range(3)])  # token 1 has most of the mass
-    expected = 1 / (1 + math.exp(step - 1.0))  # safe is token 2, unsafe token 3
-    assert unsafe_probability(logits, generated, tokenizer, (2, 3)) == pytest.approx(expected)
+    scores = [(float(at), 1.0) for at in range(3)]
+    expected = 1 / (1 + math.exp(step - 1.0))
+    assert unsafe_probability(scores, generated, tokenizer) == pytest.approx(expected)
+
+
+def test_a_certain_guard_has_a_probability() -> None:
+    tokenizer = SimpleNamespace(decode=lambda ids: "safe")
+    assert unsafe_probability([(900.0, -900.0)], [2], tokenizer) == 0.0
+    assert unsafe_probability([(-900.0, 900.0)], [2], tokenizer) == 1.0

@@ -9,6 +9,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 import torch
+from safebasin import vllm_setup
 from safebasin.errors import InputError
 from safebasin.judges import Exchange, Judge
 from safebasin.judges.llama_guard import LlamaGuardJudge
@@ -179,7 +180,7 @@ def test_padding_after_the_end_is_no_part_of_the_answer(copy: Path, judge: Llama
 def test_identity_needs_no_weights_in_memory_and_follows_the_content(judge: LlamaGuardJudge, copy: Path) -> None:
     moved = LlamaGuardJudge(str(copy), device="cpu", batch_size=3)
     assert moved.identity == judge.identity  # neither the place of the folder nor the batch size counts
-    assert moved._weights is None
+    assert moved._engine is None
     assert LlamaGuardJudge(str(copy), dtype="bfloat16").identity != judge.identity
     assert LlamaGuardJudge(str(copy), version="2").identity != judge.identity
 
@@ -272,7 +273,7 @@ def test_a_multimodal_guard_is_rendered_by_its_processor(
     judge = LlamaGuardJudge(str(multimodal), device="cpu")
     assert (judge.files.version, judge.files.window, judge.files.prompt.listed) == ("4", 200, True)
     together = judge.judge(MIXED)
-    assert type(judge._weights).__name__ == "Llama4ForConditionalGeneration"
+    assert type(judge._engine.model).__name__ == "Llama4ForConditionalGeneration"
     alone = [judge.judge([exchange])[0].score for exchange in MIXED]
     assert [verdict.score for verdict in together] == pytest.approx(alone, abs=1e-5)
 
@@ -300,9 +301,9 @@ def test_close_frees_and_the_judge_can_be_used_again(guard: Path) -> None:
     judge = LlamaGuardJudge(str(guard), device="cpu")
     judge.close()
     first = judge.judge([ZAP])
-    assert judge._weights is not None
+    assert judge._engine is not None
     judge.close()
-    assert judge._weights is None
+    assert judge._engine is None
     assert judge.judge([ZAP]) == first
 
 
@@ -335,6 +336,27 @@ def test_bad_settings() -> None:
         LlamaGuardJudge("x", batch_size=0)
     with pytest.raises(InputError, match="Did you mean 'bfloat16'"):
         LlamaGuardJudge("x", dtype="bf16loat")
+    with pytest.raises(InputError, match=r"Unknown engine 'vlm' of llama_guard\. Did you mean 'vllm'"):
+        LlamaGuardJudge("x", engine="vlm")
+
+
+def test_vllm_that_cannot_be_had_is_told_before_anything_is_loaded(
+    guard: Path, multimodal: Path, tokenizer_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_setup, "vllm_version", lambda: None)
+    with pytest.raises(InputError, match="llama_guard: vllm is not installed here"):
+        LlamaGuardJudge(str(guard), engine="vllm")
+    monkeypatch.setattr(vllm_setup, "vllm_version", lambda: "0.32.0")
+    monkeypatch.setattr(vllm_setup, "vllm_device", lambda: "cuda")
+    with pytest.raises(InputError, match="computes on cuda, and device is 'cpu'"):
+        LlamaGuardJudge(str(guard), engine="vllm", device="cpu")
+    tokenizer = tokenizer_of("4")
+    fields = {"chat_template": tokenizer.chat_template, "apply_chat_template": tokenizer.apply_chat_template}
+    monkeypatch.setattr(
+        AutoProcessor, "from_pretrained", lambda *_, **__: SimpleNamespace(tokenizer=tokenizer, **fields)
+    )
+    with pytest.raises(InputError, match="multimodal: that is not offered with vLLM"):
+        _ = LlamaGuardJudge(str(multimodal), engine="vllm").identity
 
 
 def test_the_fixture_is_small(guard: Path) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from safebasin.harness.store import Store
+from safebasin.judges.base import Exchange
+from safebasin.results.records import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "SAFEBASIN_TEST_MARK"
@@ -67,6 +70,29 @@ def test_the_leaderboard_is_that_of_transformers(run: Run) -> None:
     boards = [pd.read_csv(folder / "leaderboard.csv").drop(columns=["minutes", "peak_gb"]) for folder in (hf, vllm)]
     pd.testing.assert_frame_equal(*boards, rtol=1e-4)
     assert json.loads((vllm / "manifest.json").read_text())["engine"] == "vllm"
+
+
+def verdicts(folder: Path) -> tuple[str, dict[Exchange, Verdict]]:
+    """The identity of a run's first judge, and what it said of each exchange."""
+    with sqlite3.connect(folder / "store.sqlite") as db:
+        ((identity,),) = db.execute("SELECT identity FROM judges WHERE position = 0")
+        exchanges = [Exchange(*row) for row in db.execute("SELECT DISTINCT prompt, response FROM samples")]
+    return identity, Store(folder / "store.sqlite").verdicts(identity, exchanges)
+
+
+def test_a_guard_judges_with_vllm_as_it_does_with_transformers(run: Run) -> None:
+    """After the target, in the same process: its engine must be gone by then."""
+    others = "{keywords: {list: qi38}}, {sandbox_oracle: {}}"
+    judges = f"judges=[{{llama_guard: {{model: sandbox/guard, engine: vllm}}}}, {others}]"
+    (name, one), (other_name, other) = verdicts(run("hf", "engine=hf")), verdicts(run("guard", "engine=vllm", judges))
+    assert "vllm" in other_name
+    assert "vllm" not in name
+    assert one.keys() == other.keys()
+    assert len(one) > 1000
+    assert [(v.harmful, v.categories, v.raw) for v in other.values()] == [
+        (one[exchange].harmful, one[exchange].categories, one[exchange].raw) for exchange in other
+    ]
+    assert [v.score for v in other.values()] == pytest.approx([one[exchange].score for exchange in other], abs=1e-4)
 
 
 def test_no_process_is_left(run: Run) -> None:
