@@ -1,25 +1,37 @@
-"""The model that `safebasin lm-eval --model safebasin` runs: lm-eval's HFLM, which knows the sandbox's models too."""
+"""The model that `safebasin lm-eval --model safebasin` runs."""
 
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from lm_eval.models.huggingface import HFLM
-
+from ..errors import InputError
 from ..tasks.sandbox.location import is_sandbox, model_folder
+from .engines.hf import StoredHFLM
 from .sandbox.build import build_world
+from .store import Store
 
 __all__ = ["SafebasinLM"]
 
 
-class SafebasinLM(HFLM):  # type: ignore[misc]  # lm-eval is untyped
-    """HFLM on a hub id, a folder, or `sandbox`, `sandbox/unaligned`, …, which are built where they are missing.
+class SafebasinLM(StoredHFLM):
+    """The transformers engine of a run, for lm-eval's command line: prompts are checked, and weights move for VISAGE.
 
     Args:
-        pretrained: which model.
+        pretrained: a hub id, a folder, or `sandbox`, `sandbox/unaligned`, …, which are built where they are missing.
         settings: as for HFLM, for example `peft`.
+
+    Raises:
+        InputError: the batch size is "auto".
     """
 
     def __init__(self, pretrained: str, **settings: Any) -> None:
+        if str(settings.get("batch_size", 1)).startswith("auto"):
+            raise InputError("--model safebasin needs a number as --batch_size; it makes it smaller where it must.")
         if is_sandbox(pretrained):
             build_world()
             pretrained = str(model_folder(pretrained))
         super().__init__(pretrained=pretrained, **settings)
+        self._folder = TemporaryDirectory(prefix="safebasin-")  # answers are kept as long as this model is
+        store = Store(Path(self._folder.name) / "store.sqlite")
+        self.answer_from(store, {}, lambda done, total: None, logging.getLogger(__name__).warning)

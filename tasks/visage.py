@@ -59,8 +59,9 @@ class SweepTask(CheckedTask):
         if not getattr(model, "can_perturb", False):
             raise InputError(
                 f"The task '{self.config.task}' moves the model's weights from request to request, which "
-                f"{type(model).__name__ if model else 'a model without --apply_chat_template'} cannot do. Run it with "
-                f"`safebasin run` and a config that lists {self.config.task} under tasks.safety."
+                f"{type(model).__name__ if model else 'a model without --apply_chat_template'} cannot do. Use "
+                "`safebasin lm-eval --model safebasin --apply_chat_template`, or `safebasin run` and a config that "
+                f"lists {self.config.task} under tasks.safety."
             )
         settings = self.config.generation_kwargs
         return [

@@ -1,6 +1,7 @@
 """The transformers engine: lm-eval's HFLM on a loaded model, with every answer kept in the store."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from lm_eval.models.huggingface import HFLM
@@ -14,11 +15,33 @@ from .perturbation import Perturber
 from .prompt_checks import check_chat_template
 from .stored import OnDone, Parts, StoredAnswers
 
-__all__ = ["HFEngine"]
+__all__ = ["HFEngine", "StoredHFLM"]
 
 
-class HFEngine(StoredAnswers, HFLM):  # type: ignore[misc]  # lm-eval is untyped
-    """HFLM behind the store.
+class StoredHFLM(StoredAnswers, HFLM):  # type: ignore[misc]  # lm-eval is untyped
+    """HFLM behind the store, which moves its weights where requests ask for it; made as HFLM is."""
+
+    @cached_property
+    def _perturber(self) -> Perturber:
+        return Perturber(self.model)
+
+    def move(self, to: Perturbation | None) -> None:
+        """See `StoredAnswers`."""
+        self._perturber.move(to)
+
+    @property
+    def generator(self) -> str:
+        """See `StoredAnswers`."""
+        return str(self.device.type)
+
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
+        """lm-eval's own, with keys and values in buffers that grow."""
+        cache = {} if "cache_implementation" in settings else growing_cache(self.model)
+        return super()._model_generate(context, max_length, stop, **cache, **settings)
+
+
+class HFEngine(StoredHFLM):
+    """The engine of a run.
 
     Args:
         model: a causal LM, with or without an active PEFT adapter, on its device and in eval mode.
@@ -46,18 +69,3 @@ class HFEngine(StoredAnswers, HFLM):  # type: ignore[misc]  # lm-eval is untyped
         check_chat_template(tokenizer)
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self.answer_from(store, {**identity, "engine": "hf", "code": code_digest("harness/engines")}, on_done, say)
-        self._perturber = Perturber(self.model)
-
-    def move(self, to: Perturbation | None) -> None:
-        """See `StoredAnswers`."""
-        self._perturber.move(to)
-
-    def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
-        """lm-eval's own, with keys and values in buffers that grow."""
-        cache = {} if "cache_implementation" in settings else growing_cache(self.model)
-        return super()._model_generate(context, max_length, stop, **cache, **settings)
-
-    @property
-    def generator(self) -> str:
-        """See `StoredAnswers`."""
-        return str(self.device.type)

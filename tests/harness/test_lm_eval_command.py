@@ -198,3 +198,5 @@ def test_the_sandbox_is_a_model(tiny_chat_model: TINY_CHAT_MODEL, monkeypatch: p
     for name in ("sandbox/unaligned", str(tiny_chat_model())):
         model = lm_eval_model.SafebasinLM(pretrained=name, device="cpu")
         assert model.tok_encode("abc") == [*model.tok_encode("ab"), *model.tok_encode("c")]
+    with pytest.raises(InputError, match="needs a number as --batch_size"):
+        lm_eval_model.SafebasinLM(pretrained="sandbox", batch_size="auto:4")

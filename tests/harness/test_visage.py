@@ -14,6 +14,7 @@ from lm_eval.tasks import TaskManager
 from safebasin.harness.config_model import RunConfig
 from safebasin.harness.engines.hf import HFEngine
 from safebasin.harness.evaluate import Answered, evaluate, task_infos
+from safebasin.harness.lm_eval_model import SafebasinLM
 from safebasin.harness.models import ModelSource
 from safebasin.harness.report import _sweep
 from safebasin.harness.store import JudgeRecord, Point, Store
@@ -151,9 +152,7 @@ def test_lm_eval_and_the_report_give_one_number(folder: Path, config: RunConfig,
     record = JudgeRecord("keywords", judge.decides, judge.identity)
     sweep = _sweep(store, "cell", [record], task_infos(config)["tiny_visage"])
     result = MethodResult(model="tiny", method="base", stage="base", seed=0, sweep=sweep)
-    engine = HFEngine(
-        load_base(str(folder)), load_tokenizer(str(folder)), {"weights": "w", "adapter": "None"}, store, 16
-    )
+    engine = SafebasinLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=16)
     manager = TaskManager(include_defaults=False, include_path=[str(tasks_dir()), *config.tasks.include])
     theirs = simple_evaluate(model=engine, tasks=["tiny_visage"], task_manager=manager, apply_chat_template=True)
     assert theirs["results"]["tiny_visage"]["visage,judged"] == pytest.approx(
