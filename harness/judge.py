@@ -31,8 +31,12 @@ def judge_cells(judges: Sequence[Judge], cells: Sequence[str], run: str, store: 
         missing = [exchange for exchange in exchanges if exchange not in known]
         on_progress(judge.name, len(known), len(exchanges))
         if missing:
-            judge_each(judge, missing, _keep(store, record.identity), _tell(on_progress, len(known), len(exchanges)))
-            judge.close()
+            try:
+                judge_each(
+                    judge, missing, _keep(store, record.identity), _tell(on_progress, len(known), len(exchanges))
+                )
+            finally:
+                judge.close()
     store.set_judges(run, records)
 
 
