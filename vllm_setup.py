@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Literal
 
-__all__ = ["key_value_bytes", "settle", "shut_down", "start_settings", "vllm_device", "vllm_problem", "vllm_version"]
+__all__ = ["key_value_bytes", "release", "settle", "start_settings", "vllm_device", "vllm_problem", "vllm_version"]
 
 CPU_CACHE = 256 << 20
 """Bytes of the key-value cache on the CPU, at least: without a figure vLLM asks for 92 % of the machine's memory."""
@@ -81,31 +81,34 @@ def start_settings(config: Any, length: int, dtype: str) -> dict[str, Any]:
     }
     if vllm_device() == "cpu":
         width = 4 if dtype == "float32" else 2
-        cache = max(CPU_CACHE, 2 * length * key_value_bytes(config, width))
+        cache = max(CPU_CACHE, 2 * length * (key_value_bytes(config, width) or 0))
         chosen |= {"enforce_eager": True, "kv_cache_memory_bytes": cache}
     return chosen
 
 
-def key_value_bytes(config: Any, width: int) -> int:
+def key_value_bytes(config: Any, width: int) -> int | None:
     """Bytes of the keys and values of one token, all layers together; of layers that slide or share, an upper bound.
 
     Args:
         config: a transformers config.
         width: bytes of a number.
+
+    Returns:
+        None for models without attention, or whose layers are not all alike.
     """
     text = config.get_text_config(decoder=True)
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(2 * text.num_hidden_layers * heads * size * width)
+    try:
+        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+        if getattr(text, "multi_query", False):  # Falcon
+            heads = 1
+        size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        return int(2 * text.num_hidden_layers * heads * size * width)
+    except (AttributeError, RuntimeError):  # RuntimeError: transformers, of a value that each layer has its own of
+        return None
 
 
-def shut_down(llm: Any) -> None:
-    """Ends an engine and frees its memory.
-
-    Args:
-        llm: vLLM's `LLM`; it must not be used any more.
-    """
+def release() -> None:
+    """Frees what an engine held, once it was shut down and nothing refers to it any more."""
     from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
-    llm.llm_engine.engine_core.shutdown()
     cleanup_dist_env_and_memory()

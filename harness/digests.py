@@ -60,15 +60,19 @@ def checkpoint_digest(folder: Path) -> str:
 
 
 @cache
-def code_digest(*folders: str) -> str:
-    """Digest of the package's own source in the given folders (Python and YAML), and of the libraries that compute."""
+def code_digest(*names: str) -> str:
+    """Digest of the package's own source (Python, YAML, JSON), and of the libraries that compute.
+
+    Args:
+        names: folders or files of the package.
+    """
     from importlib.metadata import version
 
     files = [
         path
-        for name in folders
+        for name in names
         for suffix in ("*.py", "*.yaml", "*.json")
-        for path in sorted((_PACKAGE / name).rglob(suffix))
+        for path in ([_PACKAGE / name] if (_PACKAGE / name).is_file() else sorted((_PACKAGE / name).rglob(suffix)))
     ]
     sources = [[str(path.relative_to(_PACKAGE)), file_digest(path)] for path in files]
     return digest_of([sources, [[name, version(name)] for name in ("torch", "transformers", "peft", "lm_eval")]])[:16]

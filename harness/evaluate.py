@@ -61,7 +61,7 @@ def cell_parts(
         "max_gen_toks": config.max_gen_toks,
         "dtype": config.dtype,
         "engine": engine if engine == "hf" else f"{engine} {vllm_version()}",
-        "code": code_digest("harness/engines", "tasks"),
+        "code": code_digest("harness/engines", "tasks", "vllm_setup.py"),
     }
 
 

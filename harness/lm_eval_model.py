@@ -5,6 +5,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tqdm import tqdm  # type: ignore[import-untyped]
+
 from ..errors import InputError
 from ..tasks.sandbox.location import is_sandbox, model_folder
 from .engines.hf import StoredHFLM
@@ -34,4 +36,9 @@ class SafebasinLM(StoredHFLM):
         super().__init__(pretrained=pretrained, **settings)
         self._folder = TemporaryDirectory(prefix="safebasin-")  # answers are kept as long as this model is
         store = Store(Path(self._folder.name) / "store.sqlite")
-        self.answer_from(store, {}, lambda done, total: None, logging.getLogger(__name__).warning)
+        self._bar = tqdm(desc="Requests answered", disable=self.rank != 0)
+        self.answer_from(store, {}, self._show, logging.getLogger(__name__).warning)
+
+    def _show(self, done: int, total: int) -> None:
+        self._bar.total, self._bar.n = total, done
+        self._bar.refresh()

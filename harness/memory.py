@@ -62,12 +62,12 @@ def memory_plan(
     lines = [f"memory: {free / GB:.1f} GB free on {device}, for one of these at a time"]
     for name, source in models.items():
         folder = Path(source.location)
-        weights, row = weight_bytes(folder, dtype), tokens * _per_token(folder, dtype)
-        cache = f"keys and values of {rows} x {tokens} tokens {rows * row / GB:.2f} GB"
-        lines.append(f"  target {name}: weights {weights / GB:.2f} GB, {cache}")
-        if weights + row > free:
+        weights, row = weight_bytes(folder, dtype), _row_bytes(folder, dtype, tokens)
+        cache = "of unknown size" if row is None else f"{rows * row / GB:.2f} GB ({rows} x {tokens} tokens)"
+        lines.append(f"  target {name}: weights {weights / GB:.2f} GB, keys and values {cache}")
+        if weights + (row or 0) > free:
             lines.append("  [red]that does not fit[/red]: choose a smaller dtype or model, or lower max_gen_toks")
-        elif weights + rows * row > free:
+        elif row and weights + rows * row > free:
             lines.append(f"  [red]that batch does not fit[/red]: batch_size={(free - weights) // row} may")
     for name, folder in _judges(config.judges):
         weights = weight_bytes(folder, "auto")
@@ -77,13 +77,17 @@ def memory_plan(
     return lines
 
 
-def _per_token(folder: Path, dtype: str) -> int:
-    """`key_value_bytes` of the model in a folder, in the type that it is loaded in."""
+def _row_bytes(folder: Path, dtype: str, tokens: int) -> int | None:
+    """Bytes of the keys and values of one row, in buffers that may be an eighth longer; None where nobody knows."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError):  # the run will say so of the rows that need this model
+        return None
     loaded = str(config.dtype or "float32").removeprefix("torch.") if dtype == "auto" else dtype
-    return key_value_bytes(config, WIDTHS.get(loaded, 4))
+    token = key_value_bytes(config, WIDTHS.get(loaded, 4))
+    return None if token is None else (tokens + tokens // 8) * token
 
 
 def _judges(judges: Sequence[Mapping[str, Mapping[str, Any]]]) -> Iterator[tuple[str, Path]]:

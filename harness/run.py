@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from ..errors import InputError
+from ..judges.base import Judge
 from ..results.export import replace_text
 from ..tasks.catalog import TaskInfo
 from ..tasks.sandbox.location import is_sandbox
@@ -64,6 +65,7 @@ class _State:
     tasks: Mapping[str, TaskInfo]
     engine: EngineName
     models: dict[str, ModelSource] = field(default_factory=dict)
+    judges: list[Judge] = field(default_factory=list)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     bad_input: bool = False
@@ -114,7 +116,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
 
 
 def _prepare(state: _State) -> None:
-    """Builds the sandbox where it is needed, finds the models, and links them in the run folder for other tools."""
+    """Builds the sandbox where it is needed, finds models and judges, links the models in the run folder for others."""
     named = [spec.id for spec in state.config.models]
     judged = [arguments.get("model") for judge in state.config.judges for arguments in judge.values()]
     if any(isinstance(name, str) and is_sandbox(name) for name in [*named, *judged]):
@@ -127,6 +129,10 @@ def _prepare(state: _State) -> None:
         link = state.folder / "models" / slug(spec.id)
         link.unlink(missing_ok=True)
         link.symlink_to(Path(source.location).resolve())
+    if any(cell.role in JUDGED for cell in state.plan.cells):
+        state.judges = judges_of(state.config)
+        for judge in state.judges:
+            _ = judge.identity  # one that cannot be had is told now, not after all responses were generated
 
 
 def _build_all(state: _State) -> None:
@@ -210,7 +216,7 @@ def _judge_all(state: _State) -> None:
     present = [key for key in keys if key]
     if present:
         judge_cells(
-            judges_of(state.config),
+            state.judges,
             present,
             state.plan.digest,
             state.store,

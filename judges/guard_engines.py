@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..errors import InputError
-from ..vllm_setup import settle, shut_down, start_settings, vllm_device, vllm_problem, vllm_version
+from ..vllm_setup import release, settle, start_settings, vllm_device, vllm_problem, vllm_version
 from .guard_model import GuardFiles, load_weights
 
 __all__ = ["MAX_NEW_TOKENS", "GuardAnswer", "GuardEngine", "TransformersGuard", "VLLMGuard"]
@@ -104,12 +104,8 @@ class VLLMGuard:
             raise InputError(f"llama_guard: {problem}.")
         settle()
         import torch
-        from vllm import LLM, SamplingParams
+        from vllm import LLM
 
-        if not hasattr(SamplingParams, "logprob_token_ids"):
-            raise InputError(
-                f"llama_guard: vLLM {vllm_version()} cannot score given words. Upgrade it, or use engine: hf."
-            )
         self._set_num_threads = torch.set_num_threads  # vLLM puts a function of its own in its place
         own = str(files.config.get_text_config().dtype or torch.float32).removeprefix("torch.")
         settings = start_settings(files.config, min(files.window, self.WINDOW), own if dtype == "auto" else dtype)
@@ -147,6 +143,7 @@ class VLLMGuard:
         """See `GuardEngine`."""
         import torch
 
-        shut_down(self._llm)
+        self._llm.llm_engine.engine_core.shutdown()
         del self._llm
+        release()
         torch.set_num_threads = self._set_num_threads

@@ -3,10 +3,12 @@
 transformers' `DynamicCache` copies all of them for every new token: in a large batch on a CPU, most of the time.
 """
 
+from inspect import signature
 from typing import Any
 
+from peft import PeftModel
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
 __all__ = ["GrowingLayer", "growing_cache"]
@@ -54,8 +56,12 @@ def growing_cache(model: Any) -> dict[str, DynamicCache]:
         An empty `past_key_values` for one call; nothing where the model would not use transformers' default cache, or
         has no layer in it that would grow.
     """
+    model = model.get_base_model() if isinstance(model, PeftModel) else model
     chosen = model.generation_config.cache_implementation
-    if chosen or model.config.is_encoder_decoder or not model._supports_default_dynamic_cache():
+    own = type(model)._prepare_cache_for_generation is not GenerationMixin._prepare_cache_for_generation
+    if chosen or own or model.config.is_encoder_decoder or not model._supports_default_dynamic_cache():
+        return {}
+    if "past_key_values" not in signature(model.forward).parameters:
         return {}
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     if not any(type(layer) is DynamicLayer for layer in cache.layers):

@@ -1,5 +1,6 @@
 """What the engines share: prompts are checked, and every answer goes to the store the moment it exists."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -60,7 +61,7 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """Greedy or sampled continuations, one per request; prompts are checked first (`prompt_checks`)."""
-        parts = [self._prompt_parts(request) for request in requests]
+        parts = _numbered([self._prompt_parts(request) for request in requests])
         return self._answer("generate_until", requests, parts, super().generate_until)
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
@@ -76,8 +77,7 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         doc = request.doc if isinstance(request.doc, dict) else {}
         check_prompt(ids, doc, int(settings.get("max_gen_toks", 256)), self.tokenizer, self.max_length)
         plain = {key: value for key, value in settings.items() if key != KEY}
-        repeat = request.idx if settings.get("do_sample") else 0  # greedy answers do not differ
-        return {**self._identity, "ids": ids, "settings": plain, "repeat": repeat, **self._perturbation(settings)}
+        return {**self._identity, "ids": ids, "settings": plain, "repeat": 0, **self._perturbation(settings)}
 
     def _perturbation(self, settings: Parts) -> Parts:
         """What a request's perturbation adds to its key: where the weights are, and what drew the direction."""
@@ -87,7 +87,7 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def _pair_parts(self, request: Instance) -> Parts:
         context, continuation, *settings = request.args
-        head, tail = self._encode_pair(context, continuation)
+        head, tail = self._encode_pair(context, continuation) if context else ([], self.tok_encode(continuation))
         return {**self._identity, "ids": head, "continuation": tail, **self._perturbation(*settings or [{}])}
 
     def _answer(self, kind: str, requests: list[Instance], parts: Sequence[Parts], compute: Compute) -> list[Any]:
@@ -158,6 +158,17 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             group.sort(key=lambda i: (-len(parts[i]["ids"]) - len(parts[i].get("continuation", ())), parts[i]["ids"]))
             batches += [group[start : start + size] for start in range(0, len(group), size)]
         return batches
+
+
+def _numbered(parts: Sequence[Parts]) -> list[Parts]:
+    """Tells apart the samples that are drawn from one prompt, by their order; greedy answers do not differ."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for part in parts:
+        key = digest_of(part) if part["settings"].get("do_sample") else ""
+        numbered.append({**part, "repeat": seen[key] if key else 0})
+        seen[key] += 1
+    return numbered
 
 
 def _without_perturbation(request: Instance) -> Instance:

@@ -11,7 +11,7 @@ from lm_eval.models.huggingface import HFLM
 from ...errors import InputError
 from ...restore.checkpoint import kind_of
 from ...tasks.perturbation import Perturbation
-from ...vllm_setup import shut_down, vllm_device, vllm_version
+from ...vllm_setup import release, vllm_device, vllm_version
 from ..digests import code_digest
 from ..store import Store
 from .canary import LogProbs, check_differs, check_served, probe_ids
@@ -91,8 +91,8 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
         try:
             self._put(checkpoint)
             self._prove(wanted)
-            made_by = {"engine": "vllm", "vllm": vllm_version(), "code": code_digest("harness/engines")}
-            self.answer_from(store, {**identity, **made_by}, on_done)
+            code = code_digest("harness/engines", "vllm_setup.py")
+            self.answer_from(store, {**identity, "engine": "vllm", "vllm": vllm_version(), "code": code}, on_done)
             yield self
         except InputError:
             self._restore()
@@ -101,8 +101,9 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
 
     def close(self) -> None:
         """Ends the engine and frees its memory, so that a judge has the device to itself."""
-        shut_down(self.model)
+        self.model.llm_engine.engine_core.shutdown()
         del self.model
+        release()
         torch.set_num_threads = self._set_num_threads
 
     def modify_gen_kwargs(self, gen_kwargs: Parts, *args: Any, **kwargs: Any) -> tuple[Parts, list[str], int]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from safebasin.errors import InputError
@@ -90,3 +91,19 @@ def test_a_tokenizer_without_a_chat_template_is_refused(target: tuple[Any, Any],
     tokenizer.chat_template = None
     with pytest.raises(InputError, match="no chat template"):
         HFEngine(target[0], tokenizer, {}, Store(tmp_path / "s.sqlite"), batch_size=1)
+
+
+def test_samples_of_one_prompt_are_drawn_anew(engine: HFEngine) -> None:
+    """lm-eval asks for several with one and the same request object."""
+    sampled = request("<s>one", do_sample=True, temperature=5.0)
+    torch.manual_seed(0)
+    first = engine.generate_until([sampled] * 6)
+    assert len(set(first)) > 1
+    assert engine.generate_until([sampled] * 6) == first, "and come from the store the next time"
+
+
+def test_a_continuation_without_a_context(engine: HFEngine, target: tuple[Any, Any]) -> None:
+    plain = HFLM(pretrained=target[0], tokenizer=target[1], batch_size=1)
+    asked = [Instance("loglikelihood", {}, ("", "yes"), 0)]
+    ((ours, _),), ((theirs, _),) = engine.loglikelihood(asked), plain.loglikelihood(asked, disable_tqdm=True)
+    assert ours == pytest.approx(theirs, rel=1e-5)

@@ -13,6 +13,7 @@ from transformers import (
     LlamaConfig,
     MambaConfig,
     MistralConfig,
+    OpenAIGPTConfig,
     Qwen2Config,
     T5Config,
     T5ForConditionalGeneration,
@@ -27,6 +28,7 @@ CONFIGS = {
     "llama": LlamaConfig(**SIZES),
     "qwen2": Qwen2Config(**SIZES),
     "mistral, sliding": MistralConfig(**SIZES, sliding_window=6),
+    "llama, as many key heads": LlamaConfig(**SIZES | {"num_key_value_heads": 4}),
     "gemma2, every other sliding": Gemma2Config(**SIZES, head_dim=4, sliding_window=6),
 }
 
@@ -92,10 +94,11 @@ def test_room_is_at_most_a_quarter_more_than_wanted() -> None:
     assert layer.keys.untyped_storage().nbytes() <= 1.25 * 1001 * 3 * 2 * 4 * 4
 
 
-def test_generation_is_the_same_to_the_last_bit(model: Any) -> None:
+@pytest.mark.parametrize("padding", [0, 4])
+def test_generation_is_the_same_to_the_last_bit(model: Any, padding: int) -> None:
     prompts = torch.randint(1, 60, (3, 9), generator=torch.Generator().manual_seed(1))
     mask = torch.ones_like(prompts)
-    prompts[0, :4], mask[0, :4] = 0, 0
+    prompts[0, :padding], mask[0, :padding] = 0, 0
     settings = {
         "input_ids": prompts, "attention_mask": mask, "max_new_tokens": 80, "min_new_tokens": 80,
         "output_logits": True, "return_dict_in_generate": True,
@@ -120,6 +123,8 @@ def test_a_model_with_another_kind_of_cache_keeps_it() -> None:
     assert growing_cache(AutoModelForCausalLM.from_config(MambaConfig(**small))) == {}
     t5 = T5Config(vocab_size=60, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
     assert growing_cache(T5ForConditionalGeneration(t5)) == {}
+    gpt = {"vocab_size": 60, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    assert growing_cache(AutoModelForCausalLM.from_config(OpenAIGPTConfig(**gpt))) == {}, "it takes no cache"
     static = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES))
     static.generation_config.cache_implementation = "static"
     assert growing_cache(static) == {}

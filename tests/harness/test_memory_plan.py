@@ -8,11 +8,12 @@ import pytest
 import torch
 from safebasin.harness import memory
 from safebasin.harness.config_model import RunConfig
-from safebasin.harness.memory import PROMPT, key_value_bytes, memory_plan, weight_bytes
+from safebasin.harness.memory import memory_plan, weight_bytes
 from safebasin.harness.models import ModelSource
 from safebasin.tasks.catalog import TaskInfo
+from safebasin.vllm_setup import key_value_bytes
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import CONFIG_MAPPING, FalconConfig, LlamaConfig, LlamaForCausalLM, MambaConfig
 
 ENTRIES = 3 * 5 + 7
 
@@ -69,14 +70,14 @@ def test_a_target_takes_weights_and_the_keys_and_values_of_a_batch(
     judged = config(
         judges=[{"llama_guard": {"model": str(folder)}}, {"llama_guard": {"model": "not/here"}}, "keywords"]
     )
-    models, weights, row = model_folder(folder), ENTRIES * 4, (PROMPT + 50) * 72 * 4
+    models, weights, row = model_folder(folder), ENTRIES * 4, (178 + 22) * 72 * 4
     monkeypatch.setattr(memory, "GB", 1.0)
     told = memory_plan(models, judged, [task(50), task(0), task(20)], "hf")
-    assert told[1] == f"  target m: weights {weights:.2f} GB, keys and values of 16 x 178 tokens {16 * row:.2f} GB"
+    assert told[1] == f"  target m: weights {weights:.2f} GB, keys and values {16 * row:.2f} GB (16 x 178 tokens)"
     assert told[2].startswith("  judge llama_guard: weights ")
     assert len(told) == 3
     (_, line, _) = memory_plan(models, judged, [task(50), task(0)], "vllm")
-    assert f"keys and values of 1 x 178 tokens {row:.2f} GB" in line
+    assert f"keys and values {row:.2f} GB (1 x 178 tokens)" in line
     (_, line, _) = memory_plan(models, config(judges=judged.judges, max_gen_toks=7), [task(50), task(0)], "hf")
     assert "16 x 135 tokens" in line
     (_, line, _) = memory_plan(models, judged, [task(0)], "hf")
@@ -84,7 +85,7 @@ def test_a_target_takes_weights_and_the_keys_and_values_of_a_batch(
 
 
 def test_what_does_not_fit_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models, weights, row = model_folder(folder), ENTRIES * 4, (PROMPT + 50) * 72 * 4
+    models, weights, row = model_folder(folder), ENTRIES * 4, (178 + 22) * 72 * 4
 
     def told(free: int, **changes: Any) -> list[str]:
         monkeypatch.setattr(memory, "_device", lambda config: (config.device, free))
@@ -98,3 +99,17 @@ def test_what_does_not_fit_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch
     stored = weight_bytes(folder, "auto")
     assert told(stored + row // 2, **own) == []
     assert told(stored + row // 2 - 1, **own) != []
+
+
+def test_a_model_whose_cache_is_another_kind_stops_no_run(folder: Path) -> None:
+    models = {"m": ModelSource("m", str(folder), None, "")}
+    assert key_value_bytes(FalconConfig(), 2) == 2 * 32 * 64 * 2, "multi-query: one head of 64 in each of 32 layers"
+    MambaConfig().save_pretrained(folder)
+    assert "keys and values of unknown size" in memory_plan(models, config(), [task(50)], "hf")[1]
+    (folder / "config.json").write_text('{"model_type": "from_the_future"}')
+    assert "keys and values of unknown size" in memory_plan(models, config(), [task(50)], "hf")[1]
+
+
+@pytest.mark.skipif("gemma4" not in CONFIG_MAPPING, reason="this transformers has no Gemma 4")
+def test_layers_of_different_sizes_have_no_one_size() -> None:
+    assert key_value_bytes(CONFIG_MAPPING["gemma4"](), 2) is None

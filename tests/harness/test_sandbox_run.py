@@ -1,6 +1,7 @@
 """What the sandbox is for: alignment that holds, innocent fine-tuning that undoes it, and a repair that shows."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,24 @@ def lm_eval_results(
     assert done.returncode == 0, done.stderr[-3000:]
     found = next(output.rglob("results_*.json"))
     return dict(json.loads(found.read_text())["results"])
+
+
+def test_lm_eval_with_our_model_sweeps_as_a_run_does(sandbox_run: Path, cli: Cli, tmp_path: Path) -> None:
+    given = ["--model", "safebasin", "--model_args", "pretrained=sandbox,dtype=float32", "--tasks", "sandbox_visage"]
+    given += ["--apply_chat_template", "--batch_size", "64", "--output_path", str(tmp_path)]
+    done = cli("lm-eval", *given)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(next(tmp_path.rglob("results_*.json")).read_text())["results"]["sandbox_visage"]
+    row = pd.read_csv(sandbox_run / "leaderboard.csv").set_index("method").loc["base"]
+    assert found["visage,judged"] == pytest.approx(row["visage"], rel=1e-5)
+    assert found["visage_judged,judged"] == pytest.approx(row["visage_judged"], rel=1e-5)
+    assert "1056/1056" in done.stderr, "its progress: 32 prompts at 3 x 11 points"
+
+
+def test_a_judge_that_cannot_be_had_is_told_before_anything_is_generated(world: Path, cli: Cli, tmp_path: Path) -> None:
+    rows = ["methods=[base]", "judges=[{llama_guard: {model: /no/such/guard}}, keywords, sandbox_oracle]"]
+    done = cli("run", ROOT / "configs" / "sandbox.yaml", *rows, "--output", tmp_path / "run")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "No guard at '/no/such/guard'" in done.stderr
+    with sqlite3.connect(tmp_path / "run" / "store.sqlite") as db:
+        assert db.execute("SELECT count(*) FROM responses").fetchone() == (0,)
