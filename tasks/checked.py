@@ -24,14 +24,8 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
     so that a second model would silently be given the first one's answers.
     """
 
-    def __init__(
-        self,
-        data_dir: str | None = None,
-        cache_dir: str | None = None,
-        download_mode: Any = None,
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(config={key: value for key, value in (config or {}).items() if key != "class"})
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config={key: value for key, value in config.items() if key != "class"})
 
     def build_all_requests(self, **settings: Any) -> None:
         """Makes the requests.

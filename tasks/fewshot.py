@@ -28,14 +28,8 @@ class FewshotGain(CheckedTask):
     `num_fewshot` is the number of examples.
     """
 
-    def __init__(
-        self,
-        data_dir: str | None = None,
-        cache_dir: str | None = None,
-        download_mode: Any = None,
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
-        own = dict(config or {})
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        own = dict(config)
         reused = load_yaml(Path(_tasks).parent / own["metadata"]["reuses"])
         for key in ("tag", "group"):
             reused.pop(key, None)

@@ -21,13 +21,7 @@ __all__ = ["ResponseLoss", "process_loss", "scored_tokens", "token_mean"]
 class ResponseLoss(CheckedTask):
     """A `loglikelihood` task over documents with `prompt` and `response`, for a YAML's `class: !function`."""
 
-    def __init__(
-        self,
-        data_dir: str | None = None,
-        cache_dir: str | None = None,
-        download_mode: Any = None,
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config=config)
         self._tokenizer = load_tokenizer(self.config.metadata or {})
         self._tokens: dict[tuple[str, str], int] = {}
