@@ -52,7 +52,7 @@ def answered(folder: Path) -> dict[str, Any]:
             for kind, parts, answer in db.execute("SELECT kind, parts, answer FROM responses")
         ]
     for _, parts, _ in rows:
-        for key in ("engine", "vllm"):
+        for key in ("code", "engine", "vllm"):
             parts.pop(key, None)
     return {json.dumps([kind, parts], sort_keys=True): json.loads(answer) for kind, parts, answer in rows}
 
