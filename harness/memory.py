@@ -6,6 +6,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from ..tasks.catalog import TaskInfo
 from ..tasks.sandbox.location import is_sandbox, model_folder
 from ..vllm_setup import key_value_bytes
@@ -16,7 +18,6 @@ from .models import ModelSource
 __all__ = ["memory_plan", "weight_bytes"]
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
-GB = 1e9
 PROMPT = 128
 """Tokens of a prompt, for the plan."""
 
@@ -59,19 +60,19 @@ def memory_plan(
     tokens = PROMPT + max((config.max_gen_toks or info.new_tokens for info in infos if info.new_tokens), default=0)
     rows = config.batch_size if engine == "hf" else 1
     dtype = "float32" if config.dtype == "auto" and device == "cpu" else config.dtype
-    lines = [f"memory: {free / GB:.1f} GB free on {device}, for one of these at a time"]
+    lines = [f"memory: {decimal(free)} free on {device}, for one of these at a time"]
     for name, source in models.items():
         folder = Path(source.location)
         weights, row = weight_bytes(folder, dtype), _row_bytes(folder, dtype, tokens)
-        cache = "of unknown size" if row is None else f"{rows * row / GB:.2f} GB ({rows} x {tokens} tokens)"
-        lines.append(f"  target {name}: weights {weights / GB:.2f} GB, keys and values {cache}")
+        cache = "of unknown size" if row is None else f"{decimal(rows * row)} ({rows} x {tokens} tokens)"
+        lines.append(f"  target {name}: weights {decimal(weights)}, keys and values {cache}")
         if weights + (row or 0) > free:
             lines.append("  [red]that does not fit[/red]: choose a smaller dtype or model, or lower max_gen_toks")
         elif row and weights + rows * row > free:
             lines.append(f"  [red]that batch does not fit[/red]: batch_size={(free - weights) // row} may")
     for name, folder in _judges(config.judges):
         weights = weight_bytes(folder, "auto")
-        lines.append(f"  judge {name}: weights {weights / GB:.2f} GB")
+        lines.append(f"  judge {name}: weights {decimal(weights)}")
         if weights > free:
             lines.append("  [red]that does not fit[/red]: choose a smaller judge")
     return lines

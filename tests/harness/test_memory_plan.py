@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.filesize import decimal
 from safebasin.harness import memory
 from safebasin.harness.config_model import RunConfig
 from safebasin.harness.memory import memory_plan, weight_bytes
@@ -64,20 +65,17 @@ def test_keys_and_values_are_what_the_model_makes(width: int, dtype: str) -> Non
     assert key_value_bytes(config, width) == held / 8
 
 
-def test_a_target_takes_weights_and_the_keys_and_values_of_a_batch(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_target_takes_weights_and_the_keys_and_values_of_a_batch(folder: Path) -> None:
     judged = config(
         judges=[{"llama_guard": {"model": str(folder)}}, {"llama_guard": {"model": "not/here"}}, "keywords"]
     )
     models, weights, row = model_folder(folder), ENTRIES * 4, (178 + 22) * 72 * 4
-    monkeypatch.setattr(memory, "GB", 1.0)
     told = memory_plan(models, judged, [task(50), task(0), task(20)], "hf")
-    assert told[1] == f"  target m: weights {weights:.2f} GB, keys and values {16 * row:.2f} GB (16 x 178 tokens)"
+    assert told[1] == f"  target m: weights {decimal(weights)}, keys and values {decimal(16 * row)} (16 x 178 tokens)"
     assert told[2].startswith("  judge llama_guard: weights ")
     assert len(told) == 3
     (_, line, _) = memory_plan(models, judged, [task(50), task(0)], "vllm")
-    assert f"keys and values {row:.2f} GB (1 x 178 tokens)" in line
+    assert f"keys and values {decimal(row)} (1 x 178 tokens)" in line
     (_, line, _) = memory_plan(models, config(judges=judged.judges, max_gen_toks=7), [task(50), task(0)], "hf")
     assert "16 x 135 tokens" in line
     (_, line, _) = memory_plan(models, judged, [task(0)], "hf")
