@@ -36,11 +36,6 @@ WORDS = (
 
 
 @pytest.fixture(scope="session")
-def templates() -> dict[str, str]:
-    return TEMPLATES
-
-
-@pytest.fixture(scope="session")
 def tokenizer_of() -> Callable[[str | None], Any]:
     """A tokenizer with the template of a version, or with one given as text."""
 
