@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..judges.base import Exchange
 from ..results.records import Verdict
 from .digests import digest_of
-from .stored import JudgeRecord, Point, Sample
+from .store_records import JudgeRecord, Point, Sample
 
 __all__ = ["JudgeRecord", "Point", "Sample", "Store"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from ..errors import InputError
-from ..vllm_setup import release, settle, start_settings, vllm_device, vllm_problem, vllm_version
+from ..vllm_setup import release, settle, start_settings, vllm_device, vllm_version
 from .guard_model import GuardFiles, load_weights
 
 __all__ = ["MAX_NEW_TOKENS", "GuardAnswer", "GuardEngine", "TransformersGuard", "VLLMGuard"]
@@ -91,7 +91,7 @@ class VLLMGuard:
         dtype: of the weights; "auto" is that of the checkpoint.
 
     Raises:
-        InputError: vLLM is not there, or cannot serve the guard.
+        InputError: vLLM cannot serve the guard.
     """
 
     BATCH: ClassVar[int] = 256
@@ -100,8 +100,6 @@ class VLLMGuard:
     """Tokens of prompt and answer, at most: of the 128k positions that some guards have, a cache could hold few."""
 
     def __init__(self, files: GuardFiles, dtype: str) -> None:
-        if problem := vllm_problem(None):
-            raise InputError(f"llama_guard: {problem}.")
         settle()
         import torch
         from vllm import LLM

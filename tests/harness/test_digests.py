@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from safebasin.errors import InputError
-from safebasin.harness.digests import checkpoint_digest
+from safebasin.harness.digests import checkpoint_digest, code_digest
 
 
 @pytest.fixture
@@ -38,3 +38,7 @@ def test_settings_and_weights_do(adapter: Path) -> None:
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no checkpoint"):
         checkpoint_digest(tmp_path)
+
+
+def test_code_is_told_apart_by_file_and_by_folder() -> None:
+    assert len({code_digest(), code_digest("errors.py"), code_digest("vllm_setup.py"), code_digest("judges")}) == 4

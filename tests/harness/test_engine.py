@@ -9,6 +9,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from safebasin.errors import InputError
 from safebasin.harness.engines.hf import HFEngine
+from safebasin.harness.engines.kv_cache import GrowingLayer
 from safebasin.harness.store import Store
 from safebasin.restore.loading import load_base, load_tokenizer
 
@@ -107,3 +108,16 @@ def test_a_continuation_without_a_context(engine: HFEngine, target: tuple[Any, A
     asked = [Instance("loglikelihood", {}, ("", "yes"), 0)]
     ((ours, _),), ((theirs, _),) = engine.loglikelihood(asked), plain.loglikelihood(asked, disable_tqdm=True)
     assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+def test_keys_and_values_grow_in_place(engine: HFEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    grown: list[int] = []
+    update = GrowingLayer.update
+
+    def counting(layer: GrowingLayer, keys: Any, values: Any, *more: Any, **settings: Any) -> Any:
+        grown.append(keys.shape[-2])
+        return update(layer, keys, values, *more, **settings)
+
+    monkeypatch.setattr(GrowingLayer, "update", counting)
+    engine.generate_until([request("<s>one")])
+    assert grown.count(1) > 1

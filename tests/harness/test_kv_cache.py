@@ -11,6 +11,7 @@ from transformers import (
     DynamicCache,
     Gemma2Config,
     LlamaConfig,
+    LlamaForCausalLM,
     MambaConfig,
     MistralConfig,
     OpenAIGPTConfig,
@@ -125,6 +126,12 @@ def test_a_model_with_another_kind_of_cache_keeps_it() -> None:
     assert growing_cache(T5ForConditionalGeneration(t5)) == {}
     gpt = {"vocab_size": 60, "n_embd": 16, "n_layer": 1, "n_head": 2}
     assert growing_cache(AutoModelForCausalLM.from_config(OpenAIGPTConfig(**gpt))) == {}, "it takes no cache"
+
+    class WithItsOwn(LlamaForCausalLM):
+        def _prepare_cache_for_generation(self, *given: Any, **named: Any) -> None:
+            raise NotImplementedError
+
+    assert growing_cache(WithItsOwn(LlamaConfig(**SIZES))) == {}
     static = AutoModelForCausalLM.from_config(LlamaConfig(**SIZES))
     static.generation_config.cache_implementation = "static"
     assert growing_cache(static) == {}

@@ -8,7 +8,9 @@ import pytest
 import torch
 from safebasin.errors import InputError
 from safebasin.harness.engines.hf import HFEngine
-from safebasin.harness.store import Store
+from safebasin.harness.judge import judge_cells
+from safebasin.harness.store import Sample, Store
+from safebasin.judges.keywords import KeywordJudge
 from safebasin.restore.loading import load_base, load_tokenizer
 
 from ..conftest import TinyChatModel
@@ -87,3 +89,20 @@ def test_the_target_is_gone_before_the_judges_come(tmp_path: Path, monkeypatch: 
     overrides = ["methods=[base]", "limit=2", "tasks.safety=[sandbox_hrr]", "tasks.utility=[]", "judges=[keywords]"]
     running.run(load_config(ROOT / "configs/sandbox.yaml", overrides), tmp_path / "run")
     assert events == ["closed, 0 loaded", "judged"]
+
+
+def test_a_judge_that_fails_frees_its_memory_as_well(tmp_path: Path) -> None:
+    closed: list[str] = []
+
+    class Failing(KeywordJudge):
+        def judge(self, *given: Any, **named: Any) -> Any:
+            raise RuntimeError("out of order")
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    store = Store(tmp_path / "store.sqlite")
+    store.add_cell("cell", {}, None, [Sample(0, "how", "so")], 1)
+    with pytest.raises(RuntimeError, match="out of order"):
+        judge_cells([Failing()], ["cell"], "run", store, lambda name, done, total: None)
+    assert closed == ["keywords"]

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safebasin import vllm_setup
 from safebasin.errors import InputError
-from safebasin.judges import Exchange, Judge
+from safebasin.judges import Exchange, Judge, guard_engines
+from safebasin.judges.guard_engines import VLLMGuard
 from safebasin.judges.llama_guard import LlamaGuardJudge
 from transformers import (
     AutoConfig,
@@ -357,6 +358,17 @@ def test_vllm_that_cannot_be_had_is_told_before_anything_is_loaded(
     )
     with pytest.raises(InputError, match="multimodal: that is not offered with vLLM"):
         _ = LlamaGuardJudge(str(multimodal), engine="vllm").identity
+
+
+def test_with_vllm_the_window_is_limited_and_verdicts_are_its_own(guard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (vllm_setup, guard_engines):
+        monkeypatch.setattr(module, "vllm_version", lambda: "0.32.0")
+    monkeypatch.setattr(VLLMGuard, "WINDOW", 70)
+    with_vllm, plain = LlamaGuardJudge(str(guard), engine="vllm"), LlamaGuardJudge(str(guard), device="cpu")
+    assert with_vllm.identity == f"{plain.identity}:engine=vllm 0.32.0 on {vllm_setup.vllm_device()}"
+    (verdict,) = with_vllm.judge([Exchange("how", "take paper " * 15)])
+    assert "the guard has room for 50" in verdict.raw
+    assert plain.judge([Exchange("how", "take paper " * 15)])[0].harmful is False
 
 
 def test_the_fixture_is_small(guard: Path) -> None:

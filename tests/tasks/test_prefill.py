@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from safebasin.errors import InputError
-from safebasin.tasks import checked
 from safebasin.tasks.judging import JUDGES_VARIABLE
 from safebasin.tasks.prefill import load_tokenizer, prefilled, with_prefix
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -101,35 +100,3 @@ def test_a_prompt_that_ends_in_other_tokens_is_refused(
     for chat, way_out in ((True, "Choose another k"), (False, "Add --apply_chat_template")):
         with pytest.raises(InputError, match=rf"x, row 3: .* instead of the 2 prefilled ones \[4, 5\].*{way_out}"):
             evaluate(tiny_chat_model(), ["x"], folders=[tmp_path], apply_chat_template=chat)
-
-
-@pytest.mark.parametrize("chat", [True, False])
-@pytest.mark.parametrize("cache", ["cache_requests", "use_cache"])
-def test_lm_evals_caches_are_refused(
-    cache: str,
-    chat: bool,
-    advbench_csv: Path,
-    tiny_chat_model: Callable[..., Path],
-    evaluate: Callable[..., dict[str, Any]],
-    tmp_path: Path,
-) -> None:
-    given: dict[str, Any] = {cache: str(tmp_path / "answers") if cache == "use_cache" else True}
-    metadata = {"advbench_csv": str(advbench_csv)}
-    with pytest.raises(InputError, match=f"advbench_prefill cannot use --{cache}"):
-        evaluate(tiny_chat_model(), ["advbench_prefill"], metadata, apply_chat_template=chat, **given)
-
-
-def test_a_cache_that_is_the_models_own_is_used(
-    advbench_csv: Path,
-    tiny_chat_model: Callable[..., Path],
-    evaluate: Callable[..., dict[str, Any]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    cache = str(tmp_path / "a_rank_of_answers")
-    monkeypatch.setenv(JUDGES_VARIABLE, '["keywords"]')
-    monkeypatch.setattr(checked, "SIGNED_CACHES", {cache})
-    settings: dict[str, Any] = {"gen_kwargs": {"max_gen_toks": 1}, "limit": 1, "use_cache": cache}
-    metadata = {"advbench_csv": str(advbench_csv)}
-    evaluate(tiny_chat_model(), ["advbench_prefill"], metadata, apply_chat_template=True, **settings)
-    assert list(tmp_path.glob("a_rank_of_answers_rank*.db"))

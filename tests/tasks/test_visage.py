@@ -66,15 +66,3 @@ def test_a_model_that_cannot_move_its_weights_is_refused(
     who = "HFLM" if template else "without --apply_chat_template"
     with pytest.raises(InputError, match=rf"'sandbox_visage' moves the model's weights .*{who}.*safebasin run"):
         evaluate(tiny_chat_model(), ["sandbox_visage"], apply_chat_template=template)
-
-
-def test_the_cache_of_prompts_is_refused(
-    stub_judges: Any,
-    tiny_chat_model: Callable[..., Path],
-    evaluate: Callable[..., dict[str, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(docs, "rows", {"harmful_test": ROWS}.__getitem__)
-    monkeypatch.setenv(JUDGES_VARIABLE, json.dumps(["stub_guard"]))
-    with pytest.raises(InputError, match="sandbox_visage cannot use --cache_requests"):
-        evaluate(tiny_chat_model(), ["sandbox_visage"], cache_requests=True)

@@ -1,0 +1,48 @@
+"""lm-eval's two caches, which know too little of what they keep, are refused by every task of ours."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.tasks._yaml_loader import load_yaml
+from safebasin.errors import InputError
+from safebasin.tasks import checked
+from safebasin.tasks.catalog import tasks_dir
+from safebasin.tasks.checked import CheckedTask
+from safebasin.tasks.judging import JUDGES_VARIABLE
+
+Evaluate = Callable[..., dict[str, Any]]
+
+
+def test_every_task_of_ours_is_one_that_refuses() -> None:
+    configs = [load_yaml(path) for path in sorted(tasks_dir().rglob("*.yaml"))]
+    ours = {config["task"]: config.get("class") for config in configs if isinstance(config["task"], str)}
+    computed = {"sandbox_arithmetic", "sandbox_facts", "sandbox_task"}  # lm-eval's own class
+    assert len(ours) > 20
+    assert {name for name, made_by in ours.items() if not (made_by and issubclass(made_by, CheckedTask))} <= computed
+
+
+@pytest.mark.parametrize("chat", [True, False])
+@pytest.mark.parametrize("cache", ["cache_requests", "use_cache"])
+def test_lm_evals_caches_are_refused(
+    cache: str, chat: bool, xstest_csv: Path, tiny_chat_model: Callable[..., Path], evaluate: Evaluate, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {cache: str(tmp_path / "answers") if cache == "use_cache" else True}
+    with pytest.raises(InputError, match=f"xstest_safe cannot use --{cache}"):
+        evaluate(tiny_chat_model(), ["xstest_safe"], {"xstest_csv": str(xstest_csv)}, apply_chat_template=chat, **given)
+
+
+def test_a_cache_that_is_the_models_own_is_used(
+    xstest_csv: Path,
+    tiny_chat_model: Callable[..., Path],
+    evaluate: Evaluate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache = str(tmp_path / "a_rank_of_answers")
+    monkeypatch.setenv(JUDGES_VARIABLE, '["keywords"]')
+    monkeypatch.setattr(checked, "SIGNED_CACHES", {cache})
+    settings: dict[str, Any] = {"gen_kwargs": {"max_gen_toks": 1}, "limit": 1, "use_cache": cache}
+    evaluate(tiny_chat_model(), ["xstest_safe"], {"xstest_csv": str(xstest_csv)}, **settings)
+    assert list(tmp_path.glob("a_rank_of_answers_rank*.db"))
