@@ -1,6 +1,7 @@
 """Miniature Llama Guards: the structure of the four chat templates, a word tokenizer and a model set by hand."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,3 +108,27 @@ def _hand_made(tokenizer: Any) -> Any:
         head[token["unsafe"], token["\n\n"]] = 0.8
         head[token["unsafe"], size - 1] = 1.0
     return model
+
+
+@pytest.fixture
+def copy(guard: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(guard, tmp_path / guard.name))
+
+
+@pytest.fixture
+def multimodal(tmp_path: Path, tokenizer_of: Callable[[str], Any]) -> Path:
+    """A random Llama 4 with a vision tower; like Llama Guard 4 it is loaded with its processor."""
+    import torch
+    from transformers import Llama4Config, Llama4ForConditionalGeneration
+
+    small = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
+    text = {"num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size_mlp": 32}
+    text |= {"num_local_experts": 1, "attention_chunk_size": 64, "vocab_size": len(tokenizer_of("4"))}
+    vision = {"num_hidden_layers": 1, "vision_output_dim": 32, "image_size": 28, "projector_output_dim": 32}
+    config = Llama4Config(
+        text_config={**small, **text, "max_position_embeddings": 200, "pad_token_id": 1, "eos_token_id": 5},
+        vision_config={**small, **vision, "projector_input_dim": 32},
+    )
+    torch.manual_seed(0)
+    Llama4ForConditionalGeneration(config).save_pretrained(tmp_path / "four")
+    return tmp_path / "four"

@@ -1,4 +1,3 @@
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -6,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
 import torch
 from safebasin import vllm_setup
@@ -19,8 +17,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoProcessor,
     AutoTokenizer,
-    Llama4Config,
-    Llama4ForConditionalGeneration,
 )
 
 CLEAN = Exchange("how to make a kite", "take paper with glue")
@@ -39,11 +35,6 @@ MIXED = [
 @pytest.fixture(scope="module")
 def judge(guard: Path) -> LlamaGuardJudge:
     return LlamaGuardJudge(str(guard), device="cpu")
-
-
-@pytest.fixture
-def copy(guard: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(guard, tmp_path / guard.name))
 
 
 def p_unsafe_by_hand(folder: Path, exchange: Exchange) -> float:
@@ -210,60 +201,6 @@ def test_identity_changes_with_config_and_tokenizer(name: str, judge: LlamaGuard
     assert LlamaGuardJudge(str(copy)).identity != judge.identity
 
 
-def test_the_weights_of_a_hub_model_are_named_by_its_commit(
-    guard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    repository = tmp_path / "models--meta-llama--Llama-Guard-3-8B"
-    shutil.copytree(guard, repository / "snapshots" / commit)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(commit)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    judge = LlamaGuardJudge("meta-llama/Llama-Guard-3-8B", device="cpu")
-    assert f":weights={commit}:" in judge.identity
-    assert judge.identity.startswith("llama_guard:model=meta-llama/Llama-Guard-3-8B:")
-    (repository / "refs" / "main").write_text("f" * 40)  # the branch moves on; this run stays where it was
-    assert judge.judge([ZAP])[0].harmful is True
-
-
-@pytest.mark.parametrize("version", ["2", "3", "3-1b", "4"])
-def test_the_version_is_told_from_the_template(version: str, copy: Path, tokenizer_of: Callable[[str], Any]) -> None:
-    tokenizer_of(version).save_pretrained(copy)
-    assert LlamaGuardJudge(str(copy)).files.version == version
-
-
-@pytest.mark.parametrize(
-    ("name", "version"),
-    [
-        ("Meta-Llama-Guard-2-8B", "2"),
-        ("Llama-Guard-3-8B", "3"),
-        ("Llama-Guard-3-1B", "3-1b"),
-        ("Llama-Guard-4-12B", "4"),
-    ],
-)
-def test_the_name_goes_before_the_template_and_the_setting_before_both(copy: Path, name: str, version: str) -> None:
-    folder = str(copy.rename(copy.with_name(name)))
-    assert LlamaGuardJudge(folder).files.version == version
-    assert LlamaGuardJudge(folder, version="2").files.version == "2"
-
-
-@pytest.fixture
-def multimodal(tmp_path: Path, tokenizer_of: Callable[[str], Any]) -> Path:
-    """A random Llama 4 with a vision tower; like Llama Guard 4 it is loaded with its processor."""
-    small = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
-    text = {"num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size_mlp": 32}
-    text |= {"num_local_experts": 1, "attention_chunk_size": 64, "vocab_size": len(tokenizer_of("4"))}
-    vision = {"num_hidden_layers": 1, "vision_output_dim": 32, "image_size": 28, "projector_output_dim": 32}
-    config = Llama4Config(
-        text_config={**small, **text, "max_position_embeddings": 200, "pad_token_id": 1, "eos_token_id": 5},
-        vision_config={**small, **vision, "projector_input_dim": 32},
-    )
-    torch.manual_seed(0)
-    Llama4ForConditionalGeneration(config).save_pretrained(tmp_path / "four")
-    return tmp_path / "four"
-
-
 def test_a_multimodal_guard_is_rendered_by_its_processor(
     multimodal: Path, tokenizer_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,25 +216,6 @@ def test_a_multimodal_guard_is_rendered_by_its_processor(
     assert [verdict.score for verdict in together] == pytest.approx(alone, abs=1e-5)
 
 
-def test_a_multimodal_guard_without_image_libraries_says_what_to_install(
-    multimodal: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise ImportError("no PIL")
-
-    monkeypatch.setattr(AutoProcessor, "from_pretrained", fail)
-    with pytest.raises(InputError, match="pip install pillow torchvision"):
-        _ = LlamaGuardJudge(str(multimodal)).identity
-
-
-def test_the_first_llama_guard_is_refused(copy: Path, tokenizer_of: Callable[[str], Any]) -> None:
-    tokenizer = tokenizer_of("2")
-    tokenizer.chat_template = tokenizer.chat_template.replace("S1: Red", "O1: Red")
-    tokenizer.save_pretrained(copy)
-    with pytest.raises(InputError, match="Llama Guard 1"):
-        _ = LlamaGuardJudge(str(copy)).identity
-
-
 def test_close_frees_and_the_judge_can_be_used_again(guard: Path) -> None:
     judge = LlamaGuardJudge(str(guard), device="cpu")
     judge.close()
@@ -306,28 +224,6 @@ def test_close_frees_and_the_judge_can_be_used_again(guard: Path) -> None:
     judge.close()
     assert judge._engine is None
     assert judge.judge([ZAP]) == first
-
-
-def test_a_model_that_cannot_be_had_names_the_page_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"https://huggingface\.co/meta-llama/Llama-Guard-3-8B ") as caught:
-        _ = LlamaGuardJudge("meta-llama/Llama-Guard-3-8B").identity
-    assert "\n" not in str(caught.value)
-
-
-def test_a_folder_that_is_not_there_is_no_matter_for_the_hub() -> None:
-    with pytest.raises(InputError, match="no such folder") as caught:
-        LlamaGuardJudge("/no/such/folder").judge([CLEAN])
-    assert "huggingface.co" not in str(caught.value)
-
-
-def test_a_folder_without_weights(copy: Path) -> None:
-    (copy / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"no \*\.safetensors"):
-        _ = LlamaGuardJudge(str(copy)).identity
-    (copy / "config.json").unlink()
-    with pytest.raises(InputError, match="holds no model"):
-        _ = LlamaGuardJudge(str(copy)).identity
 
 
 def test_bad_settings() -> None:
