@@ -1,11 +1,13 @@
 """What a restoration descends and by which curvature, made of the losses of one model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import ceil
 
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from .config import RestoreConfig
 from .curvature import ProbeRecord, Source, build_history
 from .divergence import BaseDivergence
@@ -16,6 +18,7 @@ from .losses import Losses
 from .objective import TokenMeanLoss
 from .quantised import forward_epsilon
 from .restoration import Aim
+from .stopping import Enough
 from .terms import Term
 
 __all__ = ["FORGET", "REFUSALS", "RETAIN", "make_aim"]
@@ -27,22 +30,27 @@ ROUNDING = 4
 
 Sandbox model, bfloat16 against fp32: the change's cosine fell to -0.85 at 0.011, and was above 0.98 from 0.035 on.
 """
-Ingredients = tuple[Losses, RestoreConfig, float]
+LEAST_LEFT = 0.1
+"""Share of epsilon that counts as left, at least, or the weight of the retain loss would have no end."""
+Ingredients = tuple[Losses, RestoreConfig]
 Progress = Callable[[int], None]
 
 
-def make_aim(losses: Losses, config: RestoreConfig, enough: Callable[[], str] = lambda: "") -> Aim:
-    """The loss -ascend * L_forget + refusals * KL(base || tuned) + retain * L_retain, and its curvature.
+def make_aim(losses: Losses, config: RestoreConfig, enough: Enough = lambda: None) -> Aim:
+    """The loss -ascend * L_forget + refusals * KL(base || tuned) + retain * L_retain, its curvature and its bound.
 
     Args:
-        losses: of the tuned model as it stands; the weight of the retain loss is found there.
-        config: weights and estimator.
-        enough: when the model is restored.
-    """
-    fixed = _fixed_terms(losses, config)
-    weight = _retain_weight(fixed, config)
+        losses: of the tuned model as it stands.
+        config: weights, estimator and bound.
+        enough: how far the model is restored.
 
-    def terms(iteration: int) -> Sequence[Term]:
+    Raises:
+        InputError: the bound is a share of what fine-tuning gained on the retain check rows, and that is nothing.
+    """
+    fixed, epsilon = _fixed_terms(losses, config), _epsilon(losses, config)
+
+    def terms(iteration: int, values: Mapping[str, float], left: float) -> Sequence[Term]:
+        weight = _retain_weight(fixed, values, left, epsilon, config)
         if not weight:
             return fixed
         (batch,) = losses.batches("retain", iteration, config.retain_rows, 1, fewest=1)
@@ -51,7 +59,24 @@ def make_aim(losses: Losses, config: RestoreConfig, enough: Callable[[], str] = 
     maker = {"lbfgs": _pairs, "fisher": _fisher, "gauss_newton": _gauss_newton}[config.estimator]
     effort = config.pairs if config.estimator == "lbfgs" else 1
     adjust = partial(_without_retain_gradients, losses, config)
-    return Aim(terms, partial(maker, (losses, config, weight)), effort, fixed, enough, adjust)
+    return Aim(terms, partial(maker, (losses, config)), effort, fixed, enough, adjust, epsilon, losses.passes)
+
+
+def _epsilon(losses: Losses, config: RestoreConfig) -> float | None:
+    """How much the retain loss may rise, in nats per token (equation 2)."""
+    if config.epsilon is not None or config.epsilon_share is None:
+        return config.epsilon
+    check = losses.on("retain_check")
+    tuned = check.loss()
+    with losses.model.disable_adapter():
+        base = check.loss()
+    if not base > tuned:
+        raise InputError(
+            f"epsilon_share={config.epsilon_share:g} is a share of what fine-tuning gained on the retain check rows, "
+            f"and that is nothing: their loss is {tuned:.4f} nats per token, the base model's {base:.4f}. Give rows of "
+            "the task that was trained, or epsilon in nats per token."
+        )
+    return config.epsilon_share * (base - tuned)
 
 
 def _fixed_terms(losses: Losses, config: RestoreConfig) -> list[Term]:
@@ -64,10 +89,13 @@ def _fixed_terms(losses: Losses, config: RestoreConfig) -> list[Term]:
     return terms
 
 
-def _retain_weight(fixed: Sequence[Term], config: RestoreConfig) -> float:
+def _retain_weight(
+    fixed: Sequence[Term], values: Mapping[str, float], left: float, epsilon: float | None, config: RestoreConfig
+) -> float:
     if config.retain is not None:
         return config.retain
-    return sum(abs(term.weight) * term.objective.loss() for term in fixed) / float(config.epsilon or 1.0)
+    allowed = float(epsilon or 1.0)
+    return sum(abs(term.weight) * values[term.name] for term in fixed) / max(left, LEAST_LEFT * allowed)
 
 
 def _without_retain_gradients(losses: Losses, config: RestoreConfig, iteration: int, gradient: Tensor) -> Tensor:
@@ -93,39 +121,50 @@ def _chosen(terms: Sequence[Term], config: RestoreConfig) -> list[tuple[float, T
 
 def _with_retain(made_of: Ingredients, iteration: int, terms: Sequence[Term]) -> list[tuple[float, TokenMeanLoss]]:
     """The losses of the curvature; the retain loss has weight 1 in it where the update does not descend it."""
-    losses, config, weight = made_of
-    if not weight and config.sources != "forget":
+    losses, config = made_of
+    if config.sources != "forget" and not any(term.name == RETAIN for term in terms):
         (batch,) = losses.batches("retain", iteration, config.retain_rows, 1, fewest=1)
         terms = [*terms, Term(RETAIN, 1.0, batch)]
-    return _chosen(terms, config)
+    return _on_few_rows(_chosen(terms, config), iteration, losses, config)
+
+
+def _on_few_rows(
+    chosen: list[tuple[float, TokenMeanLoss]], iteration: int, losses: Losses, config: RestoreConfig
+) -> list[tuple[float, TokenMeanLoss]]:
+    """The same losses on `config.curvature_rows` rows in all, each by its share of them."""
+    share = min(1.0, config.curvature_rows / sum(len(loss) for _, loss in chosen))
+    return [
+        (weight, loss.on_some(ceil(share * len(loss)), f"{losses.seed + iteration} curvature {number}"))
+        for number, (weight, loss) in enumerate(chosen)
+    ]
 
 
 def _gauss_newton(
     made_of: Ingredients, iteration: int, terms: Sequence[Term], gradient: Tensor, progress: Progress
 ) -> tuple[Curvature, Sequence[ProbeRecord]]:
-    losses, config, _ = made_of
-    matrix = GaussNewton(losses.parameters, _with_retain(made_of, iteration, terms), config.keep_graphs)
-    return DampedGaussNewton(matrix, gradient, config.damping, config.cg_iterations, config.cg_tolerance), ()
+    losses, config = made_of
+    matrix = GaussNewton(losses.parameters, _with_retain(made_of, iteration, terms))
+    return DampedGaussNewton(matrix, gradient, config.damping, config.products, config.product_tolerance), ()
 
 
 def _fisher(
     made_of: Ingredients, iteration: int, terms: Sequence[Term], gradient: Tensor, progress: Progress
 ) -> tuple[Curvature, Sequence[ProbeRecord]]:
-    losses, config, _ = made_of
+    losses, config = made_of
     return DiagonalFisher(losses.parameters, _with_retain(made_of, iteration, terms), gradient, config.damping), ()
 
 
 def _pairs(
     made_of: Ingredients, iteration: int, terms: Sequence[Term], gradient: Tensor, progress: Progress
 ) -> tuple[Curvature, Sequence[ProbeRecord]]:
-    losses, config, _ = made_of
-    sources = _sources(made_of, iteration)
+    losses, config = made_of
+    sources = _sources(made_of, iteration, next((term.weight for term in terms if term.name == RETAIN), 1.0))
     return build_history(losses.parameters, sources, config, lambda pairs, attempts: progress(pairs))
 
 
-def _sources(made_of: Ingredients, iteration: int) -> list[Source]:
+def _sources(made_of: Ingredients, iteration: int, retain: float) -> list[Source]:
     """The sets that probe curvature, in the order of their turns: harmful prompts, retain 1, retain 2."""
-    losses, config, weight = made_of
+    losses, config = made_of
     noise = ROUNDING * forward_epsilon(losses.model)
 
     def source(name: str, weight: float, retain: bool, kind: type[TokenMeanLoss] = TokenMeanLoss) -> Source:
@@ -136,4 +175,4 @@ def _sources(made_of: Ingredients, iteration: int) -> list[Source]:
         harmful = source("curvature_refusals", config.refusals, False, BaseDivergence)
     else:
         harmful = source("curvature_forget", config.ascend, False)
-    return [harmful, *(source(name, weight or 1.0, True) for name in ("retain_1", "retain_2"))]
+    return [harmful, *(source(name, retain, True) for name in ("retain_1", "retain_2"))]

@@ -18,19 +18,26 @@ class RestoreConfig:
     the list of such contradictions in the documentation.
     """
 
-    iterations: int = 3
-    """Influence updates (appendix C.2)."""
-    epsilon: float | None = 0.1
+    iterations: int = 10
+    """Influence updates, at most; the paper's three (appendix C.2) are a rule where nothing else ends it."""
+    epsilon: float | None = None
     """How much the loss on the retain check set may rise in all, in nats per token (equation 2). The paper never
     enforces it; here every update is halved until it holds, against the loss before the first update (A-6, A-7).
-    None does not enforce it."""
+    None leaves it to `epsilon_share`."""
+    epsilon_share: float | None = 0.05
+    """The same as a share of what fine-tuning gained: of the base model's loss on the retain check set less the tuned
+    model's. Used where `epsilon` is None; where both are, the bound is not enforced."""
     halvings: int = 8
     """Times an update is halved before it is given up (A-6)."""
-    stop: Literal["none", "base_loss", "refused"] = "none"
+    adaptive: bool = True
+    """Whether the gain of each update (actual over predicted fall of the loss that is descended) decides the damping,
+    or the trust radius, of the next. An update without gain is undone and tried again, shorter."""
+    stop: Literal["none", "base_loss", "refused"] = "refused"
     """Ends at the smallest sufficient change: `base_loss` once the forget answers are as improbable as under the base
-    model, `refused` once the held-out harmful prompts are refused. Asked after each update."""
-    refused_share: float = 1.0
-    """Share of the held-out harmful prompts to be refused for `stop=refused`."""
+    model, `refused` once as many held-out harmful prompts are refused as the base model refuses. Asked at the start
+    and after each update."""
+    held_out: int = 64
+    """Held-out harmful prompts that `stop=refused` asks, at most."""
 
     ascend: float = 0.0
     """Weight of the forget loss, which is raised (equations 2 and 5; A-1)."""
@@ -38,19 +45,18 @@ class RestoreConfig:
     """Weight of the KL divergence from the base model on its own refusals of the forget prompts, which is lowered. It
     says where to go, and ends there; ascent only says what to leave, and has no end."""
     retain: float | None = None
-    """Weight of the loss on retain rows, which is lowered along with the others. None is what they amount to at the
-    start divided by epsilon, so that using up the bound costs as much as they can gain."""
+    """Weight of the loss on retain rows, which is lowered along with the others. None is, in each iteration, what the
+    others amount to divided by what is left of epsilon: the gradient is then that of log(others) - log(what is left),
+    whose descent follows the centres of the feasible region (Huard 1967) and never presses against the bound."""
     retain_rows: int = 128
     """Retain rows of that loss, drawn anew in each iteration."""
     forget_target: Literal["self", "affirmative", "prompt", "refusal"] = "self"
     """What the forget loss is taken on: the model's own answer, the row's `target`, the prompt, or the base model's
     refusal, whose loss is lowered, not raised (A-3)."""
-    shrink: float = 0.15
+    shrink: float = 0.0
     """Share of the parameters taken off in each update, the lambda of Algorithm 2: a pull to the base model (A-5)."""
     shrink_anneal: float = 0.95
     """`shrink` is multiplied by this after each iteration (appendix C.2)."""
-    shrink_in: Literal["parameters", "curvature"] = "curvature"
-    """`parameters` takes lambda*theta off as it is, as Algorithm 2; `curvature` spares the directions that matter."""
     project: int = 0
     """Gradients of that many retain batches whose span is taken out of the update's gradient."""
 
@@ -61,20 +67,23 @@ class RestoreConfig:
     """Data sets of the curvature. `mixed` is the paper's; with pairs it is not that of the retain loss (A-12)."""
     fresh_curvature: bool = True
     """Whether each iteration estimates the curvature anew, on batches drawn anew (A-20), or the first one for all."""
-    damping: float = 0.2
-    """Curvature assumed in all directions, as a share of that along the first gradient (not with pairs)."""
-    cg_iterations: int = 20
-    """Products for one solution, at most."""
-    cg_tolerance: float = 0.01
-    """Or until the residual is this share of the right-hand side."""
-    keep_graphs: bool = False
-    """Keeps what a product needs of the forward passes between products: faster, for models that are small."""
+    curvature_rows: int = 64
+    """Rows that products and single gradients of the curvature are taken on, drawn anew with each estimate, each loss
+    by its share of rows (not with pairs)."""
+    damping: float = 1.0
+    """Curvature assumed in all directions, as a share of that along the gradient (not with pairs); with `adaptive`,
+    at the start."""
+    products: int = 3
+    """Gauss-Newton products for one update, at most."""
+    product_tolerance: float = 0.01
+    """Or until a product adds less than this share to the fall that the quadratic model predicts."""
 
     scale: Literal["newton", "trust", "euclid"] = "newton"
     """Length of an update: `newton` takes it as it is; `trust` is the solution of equation 4; `euclid` gives it the
     length `max_update`, as Algorithm 2 (A-2)."""
     trust_radius: float = 0.1
-    """Length of an update in the metric of the curvature, the delta of equation 4 (A-8)."""
+    """Length of an update in the metric of the curvature, the delta of equation 4 (A-8); with `adaptive`, of the
+    first."""
     max_update: float | None = None
     """Euclidean length that an update may not exceed; with `scale=euclid`, the length that it has (A-2)."""
     layer_radius: float | None = None

@@ -10,13 +10,16 @@ __all__ = ["Curvature"]
 class Curvature(Protocol):
     """An estimate of a loss's curvature at some parameters: a positive definite matrix of n x n."""
 
-    @property
-    def floor(self) -> float:
-        """The curvature in directions of which the estimate knows nothing, in nats per squared length."""
-        ...
+    tightness: float
+    """Multiplies what the estimate does not know of the curvature, 1 at first: the damping, or the whole matrix where
+    there is no damping. A larger one makes shorter, safer updates; the inverse may be taken anew at no cost."""
 
     def inverse_product(self, v: Tensor) -> Tensor:
         """The inverse of the matrix times v, for v of shape [n]."""
+        ...
+
+    def bend(self, v: Tensor, solution: Tensor) -> float:
+        """s'Cs of the curvature C without damping and without `tightness`, for s the `inverse_product` of v."""
         ...
 
     def report(self) -> dict[str, float]:

@@ -65,11 +65,21 @@ class DiagonalFisher:
         parts = [fisher_diagonal(parameters, loss).mul_(weight) for weight, loss in losses]
         self._diagonal = torch.stack(parts).sum(0)
         along = dot(gradient, self._diagonal * gradient) / max(dot(gradient, gradient), 1e-30)
-        self.floor = damping * along or 1.0
+        self._floor = damping * along or 1.0
+        self.tightness = 1.0
+
+    @property
+    def floor(self) -> float:
+        """The damping as it stands."""
+        return self._floor * self.tightness
 
     def inverse_product(self, v: Tensor) -> Tensor:
         """V / (diagonal + floor), [n]."""
         return v / (self._diagonal + self.floor)
+
+    def bend(self, v: Tensor, solution: Tensor) -> float:
+        """S'Ds for s the inverse product of v, D the diagonal without damping."""
+        return dot(solution, self._diagonal * solution)
 
     def report(self) -> dict[str, float]:
         """The damping, and the mean of the diagonal."""

@@ -1,26 +1,20 @@
-"""Exact Gauss-Newton products in the space of the adapter, and their inverse by conjugate gradients."""
+"""Gauss-Newton products in the space of the adapter, and their damped inverse on a Krylov space."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..errors import InputError
 from .label_logits import MicroBatch
 from .objective import TokenMeanLoss, evaluation_mode
 from .parameters import FlatParameters
-from .vectors import combine, dot
+from .quantised import forward_epsilon
+from .vectors import combine, dot, dots
 
-__all__ = ["DampedGaussNewton", "GaussNewton", "conjugate_gradients"]
+__all__ = ["DampedGaussNewton", "GaussNewton", "krylov_space"]
 
-TWICE_DIFFERENTIABLE = ("sdpa", "eager")
-"""Attention implementations whose backward pass has a gradient of its own."""
-
-Graph = tuple[Tensor, Tensor, Sequence[Tensor], Tensor]
-"""Logits z [n, V]; a stand-in u for their gradient; J'u as a function of u; the probabilities [n, V]."""
+EXHAUSTED = 1e-5
+"""A Krylov space has no further direction where what a product adds to it is this share of the product."""
 
 
 class GaussNewton:
@@ -30,165 +24,162 @@ class GaussNewton:
     the losses without the curvature of the logits themselves; positive semidefinite; the Fisher matrix of the model's
     own predictions; the same for cross-entropy and for a divergence from fixed targets (Schraudolph 2002).
 
-    A product takes one forward pass and three of about the cost of a backward pass: J'u as a function of u, its
-    derivative along v, which is Jv, and J' once more. With `keep_graphs` only the last two.
+    Jv is the difference quotient of the logits along v, so that a product takes two forward passes and one backward
+    pass over a micro-batch, the memory of a training step, and nothing that a training step does not need: any
+    attention kernel, quantised weights and checkpointing will do. The step is sqrt(machine epsilon) of the parameters'
+    length, where the errors of rounding and of linearising balance.
     """
 
-    def __init__(
-        self, parameters: FlatParameters, losses: Sequence[tuple[float, TokenMeanLoss]], keep_graphs: bool = False
-    ) -> None:
-        """Products are with G at the parameters as they stand now, wherever they move later.
+    def __init__(self, parameters: FlatParameters, losses: Sequence[tuple[float, TokenMeanLoss]]) -> None:
+        """Products are with G at the parameters as they stand when the product is taken.
 
         Args:
             parameters: theta, [n].
             losses: weights w_k, at least 0, and losses.
-            keep_graphs: holds the graphs of all micro-batches between products.
-
-        Raises:
-            InputError: the model's attention or checkpointing has no second derivatives.
         """
-        for _, loss in losses:
-            _check_twice_differentiable(loss.model)
         self._parameters, self._losses = parameters, losses
-        self._origin = parameters.snapshot()
-        self._graphs = [self._graph(loss, batch) for _, loss, batch in self._parts()] if keep_graphs else None
-        self._versions = self._versions_now()
+        self._relative_step = max((forward_epsilon(loss.model) for _, loss in losses), default=0.0) ** 0.5
         self.products = 0
+
+    def product(self, v: Tensor) -> Tensor:
+        """G v for v of shape [n]; the parameters stay as they are, bit for bit."""
+        total, origin = torch.zeros_like(v), self._parameters.get()
+        length = dot(v, v) ** 0.5
+        if not length > 0:
+            return total
+        step = self._relative_step * max(dot(origin, origin) ** 0.5, self._relative_step) / length
+        moved = combine([origin, v], [1.0, step])
+        with self._parameters.preserved() as snapshot:
+            for weight, loss, batch in self._parts():
+                self._parameters.set(moved)
+                with evaluation_mode(loss.model), torch.no_grad():
+                    along = loss.label_logits(batch).logits.float()
+                self._parameters.restore(snapshot)
+                total.add_(self._pulled_back(loss, batch, along, step), alpha=weight)
+        self.products += 1
+        return total
 
     def _parts(self) -> Iterator[tuple[float, TokenMeanLoss, MicroBatch]]:
         for weight, loss in self._losses:
             for batch in loss.batches:
                 yield weight / loss.count, loss, batch
 
-    def _graph(self, loss: TokenMeanLoss, batch: MicroBatch) -> Graph:
-        with _twice_differentiable(loss.model):
-            logits = loss.label_logits(batch).logits.float()
-            stand_in = torch.zeros_like(logits, requires_grad=True)
-            back = torch.autograd.grad(
-                logits, self._parameters.tensors, stand_in, create_graph=True, materialize_grads=True
-            )
-        return logits, stand_in, back, logits.detach().softmax(1)
-
-    def product(self, v: Tensor) -> Tensor:
-        """G v for v of shape [n]."""
-        total = torch.zeros_like(v)
-        along = self._parameters.parts(v)
-        if self._versions_now() != self._versions:
-            self._graphs = None  # they hold the parameters themselves, which have been written to since
-        with nullcontext() if self._graphs else self._at_origin():
-            for number, (weight, loss, batch) in enumerate(self._parts()):
-                graph = self._graphs[number] if self._graphs else self._graph(loss, batch)
-                with _twice_differentiable(loss.model):  # checkpointed layers run again in the backward pass
-                    total.add_(self._micro_product(graph, along), alpha=weight)
-        self.products += 1
-        return total
-
-    def _micro_product(self, graph: Graph, along: Sequence[Tensor]) -> Tensor:
-        logits, stand_in, back, shares = graph
-        used = [(part, v) for part, v in zip(back, along, strict=True) if part.requires_grad]
-        if not used:  # no logit depends on the parameters
-            return torch.zeros(self._parameters.size, device=self._parameters.device)
-        (change,) = torch.autograd.grad([part for part, _ in used], stand_in, [v for _, v in used], retain_graph=True)
-        change = shares * change
-        change = change - shares * change.sum(1, keepdim=True)
-        found = torch.autograd.grad(
-            logits, self._parameters.tensors, change, retain_graph=self._graphs is not None, materialize_grads=True
-        )
+    def _pulled_back(self, loss: TokenMeanLoss, batch: MicroBatch, along: Tensor, step: float) -> Tensor:
+        """J' (diag(p) - p p') Jv of one micro-batch, [n]; `along` are its logits a `step` along v, [labels, V]."""
+        with evaluation_mode(loss.model), torch.enable_grad():
+            logits = loss.label_logits(batch).logits
+            change = along.sub_(logits.detach().float()).div_(step)
+            shares = logits.detach().float().softmax(1)
+            change = change.sub_((shares * change).sum(1, keepdim=True)).mul_(shares)
+            if not logits.requires_grad:  # no logit depends on the parameters
+                return torch.zeros(self._parameters.size, device=self._parameters.device)
+            found = torch.autograd.grad(logits, self._parameters.tensors, change.to(logits), allow_unused=True)
         return self._parameters.flatten(found)
 
-    def _versions_now(self) -> list[int]:
-        """Counts of the writes to each parameter."""
-        return [parameter._version for parameter in self._parameters.tensors]
 
-    @contextmanager
-    def _at_origin(self) -> Iterator[None]:
-        with self._parameters.preserved():
-            self._parameters.restore(self._origin)
-            yield
-
-
-@contextmanager
-def _twice_differentiable(model: Any) -> Iterator[None]:
-    with evaluation_mode(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        yield
-
-
-def _check_twice_differentiable(model: Any) -> None:
-    kind = getattr(model.config.get_text_config(), "_attn_implementation", "eager")
-    if kind not in TWICE_DIFFERENTIABLE:
-        raise InputError(
-            f"The model's attention '{kind}' has no second derivatives, which estimator=gauss_newton needs. Load the "
-            "model with attn_implementation='sdpa', or use estimator=lbfgs."
-        )
-    for module in model.modules():
-        function = getattr(module, "_gradient_checkpointing_func", None)
-        if getattr(module, "gradient_checkpointing", False) and getattr(function, "keywords", {}).get("use_reentrant"):
-            raise InputError(
-                "Reentrant gradient checkpointing has no second derivatives, which estimator=gauss_newton needs. "
-                "Enable it with gradient_checkpointing_kwargs={'use_reentrant': False}, or use estimator=lbfgs."
-            )
-
-
-def conjugate_gradients(
-    product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float
-) -> tuple[Tensor, float]:
-    """Solves A x = b for positive definite A (Hestenes & Stiefel 1952), from x = 0.
+def krylov_space(
+    product: Callable[[Tensor], Tensor], start: Tensor, products: int, enough: Callable[[Tensor], bool]
+) -> tuple[Tensor, Tensor]:
+    """The Lanczos process with full reorthogonalisation: A on the span of start, A start, A^2 start, ...
 
     Args:
-        product: v [n] -> A v.
-        b: [n].
-        iterations: products, at most.
-        tolerance: ends where the residual is this share of b.
+        product: v [n] -> A v, A symmetric up to rounding.
+        start: [n], not zero.
+        products: how many are taken, at most.
+        enough: asked after each product, with the tridiagonal matrix so far, whether to end.
 
     Returns:
-        x, and the share of b that the residual is. Every iterate has b'x > 0, so x is a direction of descent whenever
-        it ends.
+        An orthonormal basis V [k, n] that begins with start, and V'AV [k, k] tridiagonal float64.
     """
-    x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
-    start = square = dot(b, b)
-    for _ in range(iterations):
-        if square <= tolerance**2 * start:
-            break
-        image = product(direction)
-        bend = dot(direction, image)
-        if not bend > 0:  # rounding, or A is not positive definite
-            break
-        x.add_(direction, alpha=square / bend)
-        residual.sub_(image, alpha=square / bend)
-        before, square = square, dot(residual, residual)
-        direction = combine([residual, direction], [1.0, square / before])
-    return x, (square / start) ** 0.5 if start > 0 else 0.0
+    basis = [start / dot(start, start) ** 0.5]
+    diagonal: list[float] = []
+    beside: list[float] = []
+    while True:
+        image = product(basis[-1])
+        diagonal.append(dot(basis[-1], image))
+        size = dot(image, image) ** 0.5
+        for _ in range(2):  # twice is enough (Parlett)
+            shares = dots(torch.stack(basis), image)
+            image = combine([image, *basis], [1.0, *(-share for share in shares)])
+        left = dot(image, image) ** 0.5
+        matrix = _tridiagonal(diagonal, beside)
+        if len(basis) >= products or left <= EXHAUSTED * size or enough(matrix):
+            return torch.stack(basis), matrix
+        beside.append(left)
+        basis.append(image / left)
+
+
+def _tridiagonal(diagonal: Sequence[float], beside: Sequence[float]) -> Tensor:
+    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    if beside:
+        off = torch.diag(torch.tensor(beside[: len(diagonal) - 1], dtype=torch.float64), 1)
+        matrix = matrix + off + off.T
+    return matrix
 
 
 class DampedGaussNewton:
-    """G plus damping, as a `Curvature`."""
+    """(G + floor I) as a `Curvature`: exact on the Krylov space of the first vector asked for, `floor` outside it.
+
+    The space does not depend on the damping, so that the inverse can be taken again with another `tightness` without
+    another product (the shift invariance of Krylov spaces). On its first vector the inverse is what as many steps of
+    conjugate gradients give.
+    """
 
     def __init__(
-        self, matrix: GaussNewton, gradient: Tensor, damping: float, iterations: int = 20, tolerance: float = 0.01
+        self, matrix: GaussNewton, gradient: Tensor, damping: float, products: int = 3, tolerance: float = 0.0
     ) -> None:
-        """Takes one product, to scale the damping.
+        """Spans the space with the gradient.
 
         Args:
             matrix: G.
-            gradient: [n]; the direction whose curvature `damping` is a share of.
+            gradient: [n]; the start of the space, and the direction whose curvature `damping` is a share of.
             damping: added curvature, as a share of g'Gg/g'g.
-            iterations: of conjugate gradients, per solution.
-            tolerance: of conjugate gradients.
+            products: at most so many.
+            tolerance: ends where the last product adds less than this share to the fall of the quadratic model.
         """
-        self._matrix, self._iterations, self._tolerance = matrix, iterations, tolerance
-        along = dot(gradient, matrix.product(gradient)) / max(dot(gradient, gradient), 1e-30)
-        self.floor = damping * along or 1.0
-        self._residual = 0.0
+        self._falls = [0.0]
+        self._share, self._tolerance = damping, tolerance
+        start = gradient if bool(gradient.any()) else torch.ones_like(gradient)
+        self._basis, self._inner = krylov_space(matrix.product, start, products, self._enough)
+        self.products = matrix.products
+        self.tightness = 1.0
 
-    def product(self, v: Tensor) -> Tensor:
-        """(G + floor I) v, [n]."""
-        return self._matrix.product(v).add_(v, alpha=self.floor)
+    @property
+    def floor(self) -> float:
+        """The damping as it stands."""
+        return self._floor(self._inner) * self.tightness
+
+    def _floor(self, inner: Tensor) -> float:
+        return self._share * max(float(inner[0, 0]), 0.0) or 1.0
+
+    def _enough(self, inner: Tensor) -> bool:
+        """Whether the last product added little to e1'(T + floor)^-1 e1, the fall of the model up to a constant."""
+        first = torch.zeros(len(inner), dtype=torch.float64)
+        first[0] = 1.0
+        self._falls.append(float(self._solve(inner, self._floor(inner), first)[0]))
+        return self._falls[-1] - self._falls[-2] < self._tolerance * self._falls[-1]
+
+    @staticmethod
+    def _solve(inner: Tensor, floor: float, v: Tensor) -> Tensor:
+        """(T + floor)^-1 v; rounding may leave T an eigenvalue just below 0, which counts as 0."""
+        values, vectors = torch.linalg.eigh(inner)
+        return vectors @ ((vectors.T @ v) / (values.clamp(min=0.0) + floor))
 
     def inverse_product(self, v: Tensor) -> Tensor:
-        """(G + floor I)^-1 v by conjugate gradients, [n]."""
-        found, self._residual = conjugate_gradients(self.product, v, self._iterations, self._tolerance)
-        return found
+        """(G + floor I)^-1 v, [n]: on the space as it is there, and v / floor of what lies outside."""
+        inside = torch.tensor(dots(self._basis, v), dtype=torch.float64)
+        on_basis = self._solve(self._inner, self.floor, inside) - inside / self.floor
+        return combine([v, *self._basis], [1 / self.floor, *on_basis.tolist()])
+
+    def bend(self, v: Tensor, solution: Tensor) -> float:
+        """S'Gs for s the inverse product of v, G on the space."""
+        inside = torch.tensor(dots(self._basis, solution), dtype=torch.float64)
+        return float(inside @ self._inner @ inside)
 
     def report(self) -> dict[str, float]:
-        """Damping, products so far, and the residual of the last solution."""
-        return {"damping": self.floor, "products": self._matrix.products, "residual": self._residual}
+        """The damping as it stands, products, and the largest curvature found."""
+        return {
+            "damping": self.floor,
+            "products": self.products,
+            "largest_curvature": float(torch.linalg.eigvalsh(self._inner)[-1]),
+        }

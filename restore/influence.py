@@ -10,7 +10,7 @@ from .config import RestoreConfig
 from .estimators import Curvature
 from .objective import NonFiniteError, Objective
 from .parameters import FlatParameters
-from .vectors import combine, dot
+from .vectors import dot
 
 __all__ = ["Backtrack", "InfluenceStep", "backtrack", "influence_step", "loss_or_infinity"]
 
@@ -22,28 +22,32 @@ class InfluenceStep:
     step: Tensor
     """The update, [n]."""
     gain: float
-    """d'Delta, positive: d the direction that was asked for, the pull included, and Delta = H^-1 d."""
+    """d'Delta, positive: d = -gradient, and Delta = H^-1 d."""
     direction_norm: float
     """|Delta|, before scaling."""
     norm: float
     """|step|."""
-    predicted: float
+    slope: float
     """-gradient'step: what the loss that is descended falls by, to first order, in nats per token."""
+    bend: float
+    """step'C step, C the curvature without damping: twice what the fall loses to second order."""
+
+    def predicted_fall(self, factor: float) -> float:
+        """What the quadratic model of the loss falls by along `factor` of the step."""
+        return factor * self.slope - factor**2 * self.bend / 2
 
 
 def influence_step(
     curvature: Curvature,
     gradient: Tensor,
     config: RestoreConfig,
-    pull: Tensor | None = None,
     groups: Sequence[tuple[int, int]] = (),
     origin: Tensor | None = None,
 ) -> InfluenceStep:
-    """Delta = H^-1 (-gradient - floor * pull), scaled.
+    """Delta = -H^-1 gradient, scaled.
 
-    With the loss -L_forget and no pull it is equation 5, the ascent of the forget loss in the metric of the curvature.
+    With the loss -L_forget it is equation 5, the ascent of the forget loss in the metric of the curvature.
     (Algorithm 2 writes Delta = -H^-1 g, which would lower the loss on harmful answers; equations 2, 4 and 5 ascend.)
-    The pull comes out as it is in directions without curvature, and hardly at all in those with much of it.
 
     Args:
         curvature: gives the product with H^-1.
@@ -51,14 +55,13 @@ def influence_step(
         config: `scale` "newton" leaves Delta as it is; "trust" makes it trust_radius * Delta / sqrt(d'Delta), the
             solution of equation 4; "euclid" makes it max_update * Delta / |Delta|, as Algorithm 2 does. Then
             `max_update` and `layer_radius` limit it.
-        pull: lambda * theta, [n].
         groups: slices of the vector that `layer_radius` limits one by one.
         origin: theta, [n], which `layer_radius` is relative to.
 
     Raises:
         InputError: H is not positive definite along the update, or the gradient vanishes.
     """
-    wanted = -gradient if pull is None else combine([gradient, pull], [-1.0, -curvature.floor])
+    wanted = -gradient
     delta = curvature.inverse_product(wanted)
     gain, length = dot(wanted, delta), dot(delta, delta) ** 0.5
     if not gain > 0 or not length > 0:
@@ -68,12 +71,13 @@ def influence_step(
         )
     longest = float("inf") if config.max_update is None else config.max_update
     wished = {"newton": 1.0, "trust": config.trust_radius / gain**0.5, "euclid": longest / length}[config.scale]
-    step = delta * min(wished, longest / length)
+    scale = min(wished, longest / length)
+    step, bend = delta * scale, curvature.bend(wanted, delta) * scale**2
     if config.layer_radius is not None and origin is not None:
         for begin, end in groups:
             part, size = step[begin:end], float(origin[begin:end].norm())
             part.mul_(min(1.0, config.layer_radius * size / max(float(part.norm()), 1e-30)))
-    return InfluenceStep(step, gain, length, dot(step, step) ** 0.5, -dot(gradient, step))
+    return InfluenceStep(step, gain, length, dot(step, step) ** 0.5, -dot(gradient, step), bend)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from .encoding import IGNORED, Batch, Encoded, batches
+from .passes import Passes
 
 __all__ = ["LabelLogits", "LabelModel", "MicroBatch", "micro_batches"]
 
@@ -78,15 +79,19 @@ class LabelModel:
     predicting token of a micro-batch to its end, if the model can limit them at all.
     """
 
-    def __init__(self, model: Any) -> None:
-        """Looks for the head of a causal LM or PEFT model."""
-        self._model = model
+    def __init__(self, model: Any, passes: Passes | None = None) -> None:
+        """Looks for the head of a causal LM or PEFT model; `passes` counts what is run."""
+        self._model, self._passes = model, passes or Passes()
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._head: nn.Module | None = getattr(inner, "get_output_embeddings", lambda: None)()
         self._short = "logits_to_keep" in inspect.signature(inner.forward).parameters
 
     def __call__(self, batch: MicroBatch) -> LabelLogits:
-        """One forward pass."""
+        """One forward pass; where gradients are enabled, a backward pass is taken to follow."""
+        if torch.is_grad_enabled():
+            self._passes.gradient += len(batch.input_ids)
+        else:
+            self._passes.forward += len(batch.input_ids)
         ids, keep = batch.input_ids, {}
         if self._head is None and self._short:
             keep = {"logits_to_keep": ids.shape[1] - int((batch.places % ids.shape[1]).min())}

@@ -40,6 +40,7 @@ class CurvatureHistory:
     Attributes:
         damped: number of pairs that Powell damping changed.
         rejected: number of pairs refused.
+        tightness: multiplies B in `inverse_product`, and nowhere else.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class CurvatureHistory:
         self.normalize, self.powell = normalize, powell
         self.curv_tol, self.curv_test, self.gamma_of = curv_tol, curv_test, gamma
         self.damped = self.rejected = 0
+        self.tightness = 1.0
         self._block = torch.empty(2, size, dimension, dtype=torch.float32, device=device)
         self._ss = torch.zeros(size, size, dtype=torch.float64)
         self._sy = torch.zeros(size, size, dtype=torch.float64)
@@ -94,11 +96,6 @@ class CurvatureHistory:
         from_retain = [self._gammas[slot] for slot in self._slots if self._retain[slot]]
         found = from_retain or [self._gammas[slot] for slot in self._slots]
         return median(found) if found else 1.0
-
-    @property
-    def floor(self) -> float:
-        """1/gamma, the curvature in directions that no pair has seen."""
-        return 1 / self.gamma
 
     def report(self) -> dict[str, float]:
         """Numbers for the trace."""
@@ -168,7 +165,7 @@ class CurvatureHistory:
         return combine(vectors, [on_v, *on_s.tolist(), *on_y.tolist()])
 
     def inverse_product(self, v: Tensor) -> Tensor:
-        """H v for v of shape [n] (two-loop recursion); gamma*v where there are no pairs, with gamma = 1.
+        """H v / tightness for v of shape [n] (two-loop recursion); H is 1 where there are no pairs.
 
         The result is a sum of v, s_i and y_i: the loops run on its weights (Chen, Wang & Zhou 2014).
         """
@@ -184,7 +181,11 @@ class CurvatureHistory:
         for slot in self._slots:
             back = (gamma * with_y[slot] + yy[slot] @ on_y + sy[:, slot] @ on_s) / sy[slot, slot]
             on_s[slot] = shares[slot] - back
-        return self._sum(v, gamma, on_s, on_y)
+        return self._sum(v, gamma / self.tightness, on_s / self.tightness, on_y / self.tightness)
+
+    def bend(self, v: Tensor, solution: Tensor) -> float:
+        """S'Bs for s the inverse product of v."""
+        return dot(v, solution) / self.tightness
 
     def product(self, v: Tensor) -> Tensor:
         """B v for v of shape [n], B = H^-1 (compact representation: Byrd, Nocedal & Schnabel 1994, theorem 2.3)."""

@@ -1,12 +1,13 @@
 """The losses of one model over encoded rows, as functions of its parameters."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .encoding import Encoded
 from .objective import FEWEST_BATCHES, TokenMeanLoss, probe_batches
 from .parameters import FlatParameters
+from .passes import Passes
 
 __all__ = ["Losses"]
 
@@ -22,10 +23,12 @@ class Losses:
     pad: int
     micro_batch_size: int
     seed: int
+    passes: Passes = field(default_factory=Passes)
+    """Counts what all of them run."""
 
     def on(self, name: str, kind: type[TokenMeanLoss] = TokenMeanLoss) -> TokenMeanLoss:
         """The loss on a whole set."""
-        return kind(self.model, self.parameters, self.rows[name], self.micro_batch_size, self.pad, name)
+        return kind(self.model, self.parameters, self.rows[name], self.micro_batch_size, self.pad, name, self.passes)
 
     def batches(
         self,
@@ -44,4 +47,5 @@ class Losses:
         return probe_batches(
             self.model, self.parameters, self.rows[name], size=size, name=name, pad_id=self.pad, kind=kind,
             micro_batch_size=self.micro_batch_size, limit=limit, seed=f"{self.seed + iteration} {name}", fewest=fewest,
+            passes=self.passes,
         )  # fmt: skip

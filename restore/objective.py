@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,9 @@ from .cross_entropy import token_losses
 from .devices import input_device
 from .encoding import Encoded
 from .label_logits import LabelLogits, LabelModel, MicroBatch, micro_batches
-from .lbfgs import dot
 from .parameters import FlatParameters
+from .passes import Passes
+from .vectors import dot
 
 __all__ = ["NonFiniteError", "Objective", "TokenMeanLoss", "evaluation_mode", "probe_batches"]
 
@@ -71,6 +72,7 @@ class TokenMeanLoss:
         micro_batch_size: int,
         pad_id: int,
         name: str = "training",
+        passes: Passes | None = None,
     ) -> None:
         """Holds the rows until they are asked for.
 
@@ -81,13 +83,23 @@ class TokenMeanLoss:
             micro_batch_size: rows per forward pass.
             pad_id: any token id; padding is masked out.
             name: names the set in errors ("forget", "retain check").
+            passes: counts the rows that the loss runs.
         """
         if not rows:
             raise InputError(f"The {name} set is empty. Give it at least one row.")
         self.model, self._parameters, self._name = model, parameters, name
         self._rows, self._size, self._pad = rows, micro_batch_size, pad_id
+        self._passes = passes
         self.count = sum(row.targets for row in rows)
-        self._run = LabelModel(model)
+        self._run = LabelModel(model, passes)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def on_some(self, rows: int, seed: str) -> Self:
+        """The same loss on at most that many of its rows, drawn by `seed`."""
+        drawn = random.Random(seed).sample(list(self._rows), min(rows, len(self._rows)))
+        return type(self)(self.model, self._parameters, drawn, self._size, self._pad, self._name, self._passes)
 
     def loss(self) -> float:
         """The loss, without gradients.
@@ -164,6 +176,7 @@ def probe_batches(
     limit: int,
     fewest: int = FEWEST_BATCHES,
     kind: type[TokenMeanLoss] = TokenMeanLoss,
+    passes: Passes | None = None,
 ) -> list[TokenMeanLoss]:
     """Cuts rows, shuffled by `seed`, into at most `limit` probe batches, each an objective of its own.
 
@@ -173,4 +186,4 @@ def probe_batches(
     random.Random(seed).shuffle(order)
     size = min(size, math.ceil(len(order) / fewest))
     parts = [order[begin : begin + size] for begin in range(0, len(order), size)][:limit]
-    return [kind(model, parameters, part, micro_batch_size, pad_id, name) for part in parts]
+    return [kind(model, parameters, part, micro_batch_size, pad_id, name, passes) for part in parts]

@@ -10,18 +10,21 @@ from ..registry import suggest
 __all__ = ["PRESETS", "preset_settings"]
 
 _PAPER: dict[str, Any] = {
+    "iterations": 3,
+    "epsilon": 0.1,
+    "adaptive": False,
+    "stop": "none",
     "ascend": 1.0,
     "refusals": 0.0,
     "retain": 0.0,
     "estimator": "lbfgs",
     "scale": "trust",
     "max_update": 1.0,
-    "shrink": 0.0,
-    "shrink_in": "parameters",
 }
 _LITERAL: dict[str, Any] = {
     **_PAPER,
-    "epsilon": None,  # neither algorithm enforces it
+    "epsilon": None,
+    "epsilon_share": None,  # neither algorithm enforces it
     "forget_target": "prompt",  # its forget data have no answers, and equation 1 sums over all tokens
     "scale": "euclid",  # Algorithm 2, line 8
     "max_update": 0.1,  # eta; no value is given

@@ -1,6 +1,6 @@
 """A restoration as a problem in the parameters of one model: rows become losses, and the losses are solved for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from .loading import save_adapter
 from .losses import Losses
 from .prepare import copy_with_shared_base, trainable_adapter
 from .restoration import TRACE_FILE, Tick, Trace, restore_parameters
-from .stopping import stop_rule
+from .stopping import Enough, stop_rule
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +82,7 @@ def restore_on(
     return RestoreResult(model, trace, report, used.safety_examples)
 
 
-def _solve(losses: Losses, config: RestoreConfig, enough: Callable[[], str], tick: Tick) -> Trace:
+def _solve(losses: Losses, config: RestoreConfig, enough: Enough, tick: Tick) -> Trace:
     """Runs the restoration; the parameters are as they were where the input turns out to be bad."""
     snapshot = losses.parameters.snapshot()
     try:

@@ -2,19 +2,23 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from .config import RestoreConfig
 from .curvature import ProbeRecord
 from .estimators import Curvature
-from .influence import backtrack, influence_step
+from .gain_ratio import GainRatio
+from .influence import Backtrack, InfluenceStep, backtrack, influence_step, loss_or_infinity
 from .objective import Objective
 from .parameters import FlatParameters
+from .passes import Passes
+from .stopping import State
 from .terms import Term, descent
 from .vectors import dot
 
@@ -24,9 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["TRACE_FILE", "Aim", "Tick", "Trace", "restore_parameters"]
 
 TRACE_FILE = "restoration_trace.json"
+TRIALS = 8
+"""Times that an update without gain is tried again with a tighter curvature."""
+STALLED = 0.01
+"""An update that lowers the loss to restore by less than this share of it is as good as none."""
 Tick = Callable[[str, int, int], None]
 """Progress: (what is being done, steps done, steps in all)."""
 Probes = Sequence[ProbeRecord]
+Ending = Literal["restored", "bound", "no gain", "iterations"]
 
 
 @dataclass
@@ -39,8 +48,14 @@ class Trace:
     """Loss on the retain check set before the first update, in nats per token."""
     iterations: list[dict[str, Any]] = field(default_factory=list)
     probes: list[dict[str, Any]] = field(default_factory=list)
-    stopped: str = ""
-    """Why it ended before all iterations were done."""
+    epsilon: float | None = None
+    """How much that loss might rise; None for any rise."""
+    ended: Ending = "iterations"
+    """By what it ended: restored, the bound on the retain loss, no update with gain, or the number of iterations."""
+    state: str = ""
+    """How far the model was restored at the end, where that was measured."""
+    row_passes: float = 0.0
+    """Rows that went through the model forward and backward; a row forward only counts 1/3."""
 
     def frame(self) -> "pd.DataFrame":
         """One row per iteration."""
@@ -67,18 +82,22 @@ class Trace:
 class Aim:
     """What a restoration descends, what it knows of curvature, and when it is done."""
 
-    terms: Callable[[int], Sequence[Term]]
-    """Iteration -> the loss that its update descends."""
+    terms: Callable[[int, Mapping[str, float], float], Sequence[Term]]
+    """(iteration, values of the fixed terms, rise of the retain loss that is left) -> the loss its update descends."""
     estimate: Callable[[int, Sequence[Term], Tensor, Callable[[int], None]], tuple[Curvature, Probes]]
     """(iteration, terms, their gradient, progress in steps) -> the curvature at the parameters as they stand."""
     effort: int
     """Steps of progress that an estimate takes, about."""
     fixed: Sequence[Term] = ()
     """Terms that are the same in every iteration; the trace tells their values before and after each update."""
-    enough: Callable[[], str] = lambda: ""
-    """Why the model is restored as it stands; empty where it is not. Asked after each accepted update."""
+    enough: Callable[[], State | None] = lambda: None
+    """How far the model as it stands is restored. Asked at the start and after each accepted update."""
     adjust: Callable[[int, Tensor], Tensor] = lambda iteration, gradient: gradient
     """(iteration, gradient of the terms) -> the gradient that the update follows."""
+    epsilon: float | None = None
+    """How much the retain loss may rise in all, in nats per token; None does not bound it."""
+    passes: Passes = field(default_factory=Passes)
+    """Counts what the losses run."""
 
 
 def restore_parameters(
@@ -88,17 +107,15 @@ def restore_parameters(
     config: RestoreConfig,
     on_step: Tick = lambda what, done, total: None,
 ) -> Trace:
-    """Descends the aim's loss, the retain loss staying within `config.epsilon` of its first value.
+    """Descends the aim's loss, the retain loss staying within `aim.epsilon` of its first value.
 
-    Whatever interrupts it, the parameters are as after the last accepted update, never in between.
-
-    The model is run for one gradient of each term and one estimate of the curvature per iteration, for the retain
-    loss before the first update and at each trial of a line search, for `aim.enough`, and, if the last update was
-    accepted, for the fixed terms at the result.
+    It ends where the model is restored, where no update satisfies the bound, where none gains, or after
+    `config.iterations`; it warns where it ended otherwise and harm is known to be left. Whatever interrupts it, the
+    parameters are as after the last accepted update, never in between.
 
     Args:
         parameters: theta, [n] fp32; moved in place.
-        aim: the loss that is descended, and its curvature.
+        aim: the loss that is descended, its curvature, and when it is done.
         retain_check: loss on held-out retain rows, which every update must respect.
         config: all settings.
         on_step: progress.
@@ -109,80 +126,139 @@ def restore_parameters(
     Raises:
         InputError: no curvature, a vanished gradient, or a loss that is not finite.
     """
-    reference = retain_check.loss()
-    trace, retain_loss = Trace(config, reference), reference
-    per_iteration = aim.effort + 2
-    total = config.iterations * per_iteration
-    estimate: tuple[Curvature, Probes] | None = None
-    for iteration in range(config.iterations):
-        begin, started = iteration * per_iteration, time.perf_counter()
-        terms = aim.terms(iteration)
-        values, gradient = descent(terms)
-        _note_values(trace, values, aim.fixed)
-        gradient = aim.adjust(iteration, gradient)
-        on_step("restoring", begin, total)
-        if estimate is None:
-
-            def on_part(done: int, begin: int = begin) -> None:
-                on_step("restoring", begin + min(done, aim.effort), total)
-
-            estimate = aim.estimate(iteration, terms, gradient, on_part)
-            trace.probes += [{"iteration": iteration, **asdict(probe)} for probe in estimate[1]]
-        row = {"iteration": iteration, "retain_loss_before": retain_loss}
-        row |= {f"{name}_before": value for name, value in values.items()}
-        row |= _update(parameters, gradient, estimate[0], retain_check, reference, iteration, config)
-        row |= estimate[0].report()
-        retain_loss = row["retain_loss"] = row["retain_loss"] if row["accepted"] else retain_loss
-        trace.iterations.append({**row, "seconds": time.perf_counter() - started})
-        if config.fresh_curvature:
-            estimate = None  # freed here, or there would be two while the next one is made
-        on_step("restoring", begin + per_iteration, total)
-        trace.stopped = aim.enough() if row["accepted"] else ""
-        if trace.stopped:
-            break
-    moved = trace.iterations[-1]["accepted"]
-    _note_values(trace, {t.name: t.objective.loss() if moved else values[t.name] for t in aim.fixed}, aim.fixed)
-    on_step("restoring", total, total)
+    restoration = _Restoration(parameters, aim, retain_check, config, on_step)
+    trace = restoration.run()
+    if trace.ended != "restored" and trace.state:
+        why = {
+            "bound": f"the bound on the retain loss (epsilon {trace.epsilon:g}) allows no further update",
+            "no gain": "no further update gains",
+            "iterations": f"all {config.iterations} iterations are done",
+        }[trace.ended]
+        warnings.warn(f"The model is not fully restored: {trace.state}, and {why}.", stacklevel=5)
     return trace
 
 
-def _note_values(trace: Trace, values: dict[str, float], fixed: Sequence[Term]) -> None:
-    """Fills in where the last update led: what the next gradient, or the end, tells of it."""
-    if trace.iterations:
-        trace.iterations[-1] |= {term.name: values[term.name] for term in fixed}
+class _Restoration:
+    """One run of `restore_parameters`; holds what one iteration hands to the next."""
 
+    def __init__(
+        self, parameters: FlatParameters, aim: Aim, retain_check: Objective, config: RestoreConfig, on_step: Tick
+    ) -> None:
+        self.parameters, self.aim, self.retain_check, self.config = parameters, aim, retain_check, config
+        self.on_step = on_step
+        self.retain_loss = retain_check.loss()
+        self.trace = Trace(config, self.retain_loss, epsilon=aim.epsilon)
+        self.limit = float("inf") if aim.epsilon is None else self.retain_loss + aim.epsilon
+        self.trust = GainRatio()
+        self.curvature: Curvature | None = None
+        self.values = {term.name: term.objective.loss() for term in aim.fixed}
+        self.per_iteration = aim.effort + 2
+        self.total = config.iterations * self.per_iteration
 
-def _update(
-    parameters: FlatParameters,
-    gradient: Tensor,
-    curvature: Curvature,
-    retain_check: Objective,
-    reference: float,
-    iteration: int,
-    config: RestoreConfig,
-) -> dict[str, Any]:
-    """One influence update and its line search; the row of the trace that tells of it."""
-    origin = parameters.get()
-    shrink = config.shrink * config.shrink_anneal**iteration
-    filtered = config.shrink_in == "curvature"
-    pull = origin * shrink if filtered and shrink else None
-    update = influence_step(curvature, gradient, config, pull, parameters.modules, origin)
-    limit = float("inf") if config.epsilon is None else reference + config.epsilon
-    shrunk = 0.0 if filtered else shrink
-    found = backtrack(parameters, update.step, retain_check, limit, config.halvings, shrunk)
-    moved = parameters.get() - origin
-    return {
-        "accepted": found.accepted,
-        "retain_loss": found.retain_loss,
-        "retain_limit": None if config.epsilon is None else limit,
-        "step_factor": found.factor,
-        "halvings": found.halvings,
-        "step_norm": update.norm,
-        "moved_norm": dot(moved, moved) ** 0.5,
-        "parameter_norm": dot(origin, origin) ** 0.5,
-        "gradient_norm": dot(gradient, gradient) ** 0.5,
-        "direction_norm": update.direction_norm,
-        "gain": update.gain,
-        "predicted_fall": update.predicted * found.factor,
-        "shrink": shrink,
-    }
+    def run(self) -> Trace:
+        """All iterations."""
+        if not self._restored():
+            for iteration in range(self.config.iterations):
+                if self._iterate(iteration):
+                    break
+        self.trace.row_passes = self.aim.passes.rows
+        self.on_step("restoring", self.total, self.total)
+        return self.trace
+
+    def _restored(self) -> bool:
+        state = self.aim.enough()
+        self.trace.state = state.text if state else ""
+        if state and state.enough:
+            self.trace.ended = "restored"
+        return bool(state and state.enough)
+
+    def _iterate(self, iteration: int) -> bool:
+        """One influence update; whether it was the last."""
+        started, begin = time.perf_counter(), iteration * self.per_iteration
+        self.on_step("restoring", begin, self.total)
+        terms = self.aim.terms(iteration, self.values, self.limit - self.retain_loss)
+        before, gradient = descent(terms)
+        gradient = self.aim.adjust(iteration, gradient)
+        curvature = self._estimate(iteration, terms, gradient, begin)
+        row: dict[str, Any] = {"iteration": iteration, "retain_loss_before": self.retain_loss}
+        row |= {f"{name}_before": value for name, value in before.items()}
+        ending, told = self._update(iteration, terms, before, gradient, curvature)
+        after = self.values
+        row |= told | curvature.report() | after
+        row |= {"retain_loss": self.retain_loss, "retain_limit": None if self.aim.epsilon is None else self.limit}
+        row |= {"row_passes": self.aim.passes.rows, "seconds": time.perf_counter() - started}
+        self.trace.iterations.append(row)
+        self.on_step("restoring", begin + self.per_iteration, self.total)
+        if ending:
+            self.trace.ended = ending
+            return self.config.adaptive  # what does not change will not do better next time, but for its batches
+        return self._restored()
+
+    def _estimate(self, iteration: int, terms: Sequence[Term], gradient: Tensor, begin: int) -> Curvature:
+        if self.curvature is None or self.config.fresh_curvature:
+            self.curvature = None  # freed here, or there would be two while the next one is made
+
+            def on_part(done: int) -> None:
+                self.on_step("restoring", begin + min(done, self.aim.effort), self.total)
+
+            self.curvature, probes = self.aim.estimate(iteration, terms, gradient, on_part)
+            self.trace.probes += [{"iteration": iteration, **asdict(probe)} for probe in probes]
+        return self.curvature
+
+    def _update(
+        self, iteration: int, terms: Sequence[Term], before: Mapping[str, float], gradient: Tensor, curvature: Curvature
+    ) -> tuple[Ending | None, dict[str, Any]]:
+        """Takes the longest update with gain within the bound: why there is none, and what the trace tells of it."""
+        origin, snapshot = self.parameters.get(), self.parameters.snapshot()
+        shrink = self.config.shrink * self.config.shrink_anneal**iteration
+        trials = TRIALS if self.config.adaptive else 1
+        for trial in range(trials):
+            curvature.tightness = self.trust.tightness
+            update = influence_step(curvature, gradient, self.config, self.parameters.modules, origin)
+            found = backtrack(
+                self.parameters, update.step, self.retain_check, self.limit, self.config.halvings, shrink
+            )
+            told = self._told(update, found, origin, gradient) | {"shrink": shrink, "trials": trial + 1}
+            if not found.accepted:
+                return "bound", told
+            ending = self._gain(terms, before, update, found, told)
+            if told["accepted"]:
+                return ending, told
+            self.parameters.restore(snapshot)
+        return "no gain", told
+
+    def _gain(
+        self, terms: Sequence[Term], before: Mapping[str, float], update: InfluenceStep, found: Backtrack, told: Any
+    ) -> Ending | None:
+        """Whether the update taken is kept, as `told["accepted"]`; and whether it is the last one worth taking."""
+        measured = terms if self.config.adaptive else self.aim.fixed
+        after = {term.name: loss_or_infinity(term.objective) for term in measured}
+        fixed = {term.name: after[term.name] for term in self.aim.fixed}
+        if self.config.adaptive:
+            fall = sum(term.weight * (before[term.name] - after[term.name]) for term in terms)
+            predicted = update.predicted_fall(found.factor)
+            told |= {"fall": fall, "gain_ratio": fall / predicted if predicted > 0 else None}
+            told["accepted"] = self.trust.gained(fall, predicted)
+        if not told["accepted"]:
+            return None
+        weights = {term.name: term.weight for term in self.aim.fixed}
+        old, new = (sum(weights[name] * values[name] for name in fixed) for values in (self.values, fixed))
+        self.retain_loss, self.values = found.retain_loss, fixed
+        stalled = self.config.adaptive and bool(fixed) and old - new < STALLED * abs(old)
+        return "no gain" if stalled else None
+
+    def _told(self, update: InfluenceStep, found: Backtrack, origin: Tensor, gradient: Tensor) -> dict[str, Any]:
+        moved = self.parameters.get() - origin
+        return {
+            "accepted": found.accepted,
+            "step_factor": found.factor,
+            "halvings": found.halvings,
+            "step_norm": update.norm,
+            "moved_norm": dot(moved, moved) ** 0.5,
+            "parameter_norm": dot(origin, origin) ** 0.5,
+            "gradient_norm": dot(gradient, gradient) ** 0.5,
+            "direction_norm": update.direction_norm,
+            "gain": update.gain,
+            "predicted_fall": update.predicted_fall(found.factor),
+            "tightness": self.trust.tightness,
+        }

@@ -1,6 +1,8 @@
 """When a restoration has done enough: the stop at the smallest sufficient change."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -9,48 +11,69 @@ from .data import Rows
 from .forget import forget_rows
 from .losses import Losses
 
-__all__ = ["stop_rule"]
+__all__ = ["Enough", "State", "stop_rule"]
 
-ASKED, TOKENS = 32, 24
-"""Held-out prompts that `stop=refused` asks, at most, and tokens of their answers."""
+TOKENS = 24
+"""Of the answers to held-out prompts: enough to see how they begin."""
 
 
-def stop_rule(
-    losses: Losses, tokenizer: PreTrainedTokenizerBase, held_out: Rows, config: RestoreConfig
-) -> Callable[[], str]:
-    """Why the model as it stands needs no further update; an empty text where it does.
+@dataclass(frozen=True)
+class State:
+    """How far a model is restored."""
+
+    enough: bool
+    text: str
+    """The measurement in words, with its target."""
+
+
+Enough = Callable[[], State | None]
+"""Measures the model as it stands; None where there is nothing to measure it by."""
+
+
+def stop_rule(losses: Losses, tokenizer: PreTrainedTokenizerBase, held_out: Rows, config: RestoreConfig) -> Enough:
+    """What tells whether the model as it stands needs no further update.
 
     Args:
         losses: of the tuned model.
         tokenizer: its tokenizer.
         held_out: harmful prompts that no update works on.
-        config: `stop` and `refused_share`.
+        config: `stop`, `held_out` and the size of micro-batches.
     """
     if config.stop == "base_loss":
         return _base_loss(losses)
     if config.stop == "refused":
-        return _refused(losses, tokenizer, held_out[:ASKED], config)
-    return lambda: ""
+        return _refused(losses, tokenizer, held_out[: config.held_out], config)
+    return lambda: None
 
 
-def _base_loss(losses: Losses) -> Callable[[], str]:
+def _base_loss(losses: Losses) -> Enough:
     forget = losses.on("forget")
     with losses.model.disable_adapter():
         level = forget.loss()
 
-    def enough() -> str:
+    def enough() -> State:
         loss = forget.loss()
-        return f"forget loss {loss:.3f} has reached the base model's {level:.3f}" if loss >= level else ""
+        return State(loss >= level, f"the forget loss is {loss:.3f}, the base model's {level:.3f}")
 
     return enough
 
 
-def _refused(
-    losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, config: RestoreConfig
-) -> Callable[[], str]:
-    def enough() -> str:
-        _, report = forget_rows(losses.model, tokenizer, prompts, "self", TOKENS, config.micro_batch_size)
-        share = report.refused / report.rows
-        return f"{report.refused} of {report.rows} held-out prompts refused" if share >= config.refused_share else ""
+def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, config: RestoreConfig) -> Enough:
+    """As many refusals as the base model gives on the same prompts, so that both err alike."""
+
+    def refusals(model: Any) -> int:
+        losses.passes.forward += len(prompts)
+        _, report = forget_rows(model, tokenizer, prompts, "self", TOKENS, config.micro_batch_size)
+        return report.refused
+
+    with losses.model.disable_adapter():
+        target = refusals(losses.model)
+    if not target:
+        return lambda: None
+
+    def enough() -> State:
+        found = refusals(losses.model)
+        text = f"{found} of {len(prompts)} held-out harmful prompts are refused, {target} by the base model"
+        return State(found >= target, text)
 
     return enough

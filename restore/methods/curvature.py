@@ -48,6 +48,7 @@ class Curvature(RestoreConfig):
         model = load_adapter(base, context.parent, trainable=True)
         result = restore_on(model, tokenizer, data, config, on_progress=context.tick)
         result.save_pretrained(context.output, context.base)
-        last = json.loads(result.record.to_json())["iterations"][-1]
-        details = {"forget_rows": result.forget_report.to_dict(), "last_iteration": last}
+        trace = json.loads(result.record.to_json())
+        details = {"forget_rows": result.forget_report.to_dict(), "last_iteration": (trace["iterations"] or [None])[-1]}
+        details |= {name: trace[name] for name in ("ended", "state", "epsilon", "row_passes")}
         return Built(safety_examples=result.safety_examples, details=details)
