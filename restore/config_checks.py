@@ -20,7 +20,17 @@ _COUNTS = (
     "max_new_tokens", "max_length", "retain_rows", "products", "curvature_rows", "held_out",
 )  # fmt: skip
 _POSITIVE = ("probe_radius", "probe_radius_max", "probe_radius_min", "trust_radius", "damping")
-_NOT_NEGATIVE = ("halvings", "shrink", "min_pairs", "curv_tol", "seed", "ascend", "refusals", "project", "product_tolerance")
+_NOT_NEGATIVE = (
+    "halvings",
+    "shrink",
+    "min_pairs",
+    "curv_tol",
+    "seed",
+    "ascend",
+    "refusals",
+    "project",
+    "product_tolerance",
+)
 _SWITCHES = ("walk", "powell", "fresh_curvature", "adaptive")
 
 

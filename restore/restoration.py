@@ -151,7 +151,8 @@ class _Restoration:
         self.limit = float("inf") if aim.epsilon is None else self.retain_loss + aim.epsilon
         self.trust = GainRatio()
         self.curvature: Curvature | None = None
-        self.values = {term.name: term.objective.loss() for term in aim.fixed}
+        self.values: dict[str, float] = self._values(aim.fixed) if config.retain is None else {}
+        """Of the fixed terms at the parameters as they stand; empty where nobody has asked yet."""
         self.per_iteration = aim.effort + 2
         self.total = config.iterations * self.per_iteration
 
@@ -161,9 +162,20 @@ class _Restoration:
             for iteration in range(self.config.iterations):
                 if self._iterate(iteration):
                     break
+            self._note(self.values or self._values(self.aim.fixed))
         self.trace.row_passes = self.aim.passes.rows
         self.on_step("restoring", self.total, self.total)
         return self.trace
+
+    @staticmethod
+    def _values(terms: Sequence[Term]) -> dict[str, float]:
+        """Of the terms at the parameters as they stand; infinity where an update led so far that one is not finite."""
+        return {term.name: loss_or_infinity(term.objective) for term in terms}
+
+    def _note(self, values: Mapping[str, float]) -> None:
+        """Fills in where the last update led: what its own trial, the next gradient, or the end tells of it."""
+        if self.trace.iterations:
+            self.trace.iterations[-1] |= {term.name: values[term.name] for term in self.aim.fixed}
 
     def _restored(self) -> bool:
         state = self.aim.enough()
@@ -178,21 +190,23 @@ class _Restoration:
         self.on_step("restoring", begin, self.total)
         terms = self.aim.terms(iteration, self.values, self.limit - self.retain_loss)
         before, gradient = descent(terms)
+        self._note(before)
         gradient = self.aim.adjust(iteration, gradient)
         curvature = self._estimate(iteration, terms, gradient, begin)
         row: dict[str, Any] = {"iteration": iteration, "retain_loss_before": self.retain_loss}
         row |= {f"{name}_before": value for name, value in before.items()}
+        self.values = {term.name: before[term.name] for term in self.aim.fixed}
         ending, told = self._update(iteration, terms, before, gradient, curvature)
-        after = self.values
-        row |= told | curvature.report() | after
+        row |= told | curvature.report()
         row |= {"retain_loss": self.retain_loss, "retain_limit": None if self.aim.epsilon is None else self.limit}
         row |= {"row_passes": self.aim.passes.rows, "seconds": time.perf_counter() - started}
         self.trace.iterations.append(row)
         self.on_step("restoring", begin + self.per_iteration, self.total)
+        if told["accepted"] and self._restored():
+            return True
         if ending:
             self.trace.ended = ending
-            return self.config.adaptive  # what does not change will not do better next time, but for its batches
-        return self._restored()
+        return bool(ending) and self.config.adaptive  # without a memory, other batches may find another update
 
     def _estimate(self, iteration: int, terms: Sequence[Term], gradient: Tensor, begin: int) -> Curvature:
         if self.curvature is None or self.config.fresh_curvature:
@@ -211,41 +225,45 @@ class _Restoration:
         """Takes the longest update with gain within the bound: why there is none, and what the trace tells of it."""
         origin, snapshot = self.parameters.get(), self.parameters.snapshot()
         shrink = self.config.shrink * self.config.shrink_anneal**iteration
-        trials = TRIALS if self.config.adaptive else 1
-        for trial in range(trials):
+        told: dict[str, Any] = {"accepted": False}
+        for trial in range(TRIALS):
             curvature.tightness = self.trust.tightness
             update = influence_step(curvature, gradient, self.config, self.parameters.modules, origin)
-            found = backtrack(
-                self.parameters, update.step, self.retain_check, self.limit, self.config.halvings, shrink
-            )
-            told = self._told(update, found, origin, gradient) | {"shrink": shrink, "trials": trial + 1}
-            if not found.accepted:
-                return "bound", told
-            ending = self._gain(terms, before, update, found, told)
+            try:
+                found = backtrack(
+                    self.parameters, update.step, self.retain_check, self.limit, self.config.halvings, shrink
+                )
+                told = self._told(update, found, origin, gradient) | {"shrink": shrink, "trials": trial + 1}
+                if not found.accepted:
+                    return "bound", told
+                told["accepted"] = False
+                ending = self._judge(terms, before, update, found, told)
+            finally:
+                if not told["accepted"]:
+                    self.parameters.restore(snapshot)
             if told["accepted"]:
+                self.retain_loss = found.retain_loss
                 return ending, told
-            self.parameters.restore(snapshot)
         return "no gain", told
 
-    def _gain(
+    def _judge(
         self, terms: Sequence[Term], before: Mapping[str, float], update: InfluenceStep, found: Backtrack, told: Any
     ) -> Ending | None:
-        """Whether the update taken is kept, as `told["accepted"]`; and whether it is the last one worth taking."""
-        measured = terms if self.config.adaptive else self.aim.fixed
-        after = {term.name: loss_or_infinity(term.objective) for term in measured}
-        fixed = {term.name: after[term.name] for term in self.aim.fixed}
-        if self.config.adaptive:
-            fall = sum(term.weight * (before[term.name] - after[term.name]) for term in terms)
-            predicted = update.predicted_fall(found.factor)
-            told |= {"fall": fall, "gain_ratio": fall / predicted if predicted > 0 else None}
-            told["accepted"] = self.trust.gained(fall, predicted)
+        """Whether the update taken is kept, as `told["accepted"]`; and why it is the last one worth taking."""
+        if not self.config.adaptive:
+            self.values = self._values(self.aim.fixed) if self.config.retain is None else {}
+            told["accepted"] = True
+            return None
+        after = self._values(terms)
+        fall = sum(term.weight * (before[term.name] - after[term.name]) for term in terms)
+        predicted = update.predicted_fall(found.factor)
+        told |= {"fall": fall, "gain_ratio": fall / predicted if predicted > 0 else None}
+        told["accepted"] = self.trust.gained(fall, predicted)
         if not told["accepted"]:
             return None
-        weights = {term.name: term.weight for term in self.aim.fixed}
-        old, new = (sum(weights[name] * values[name] for name in fixed) for values in (self.values, fixed))
-        self.retain_loss, self.values = found.retain_loss, fixed
-        stalled = self.config.adaptive and bool(fixed) and old - new < STALLED * abs(old)
-        return "no gain" if stalled else None
+        self.values = {term.name: after[term.name] for term in self.aim.fixed}
+        old, new = (sum(term.weight * values[term.name] for term in self.aim.fixed) for values in (before, after))
+        return "no gain" if self.aim.fixed and old - new < STALLED * abs(old) else None
 
     def _told(self, update: InfluenceStep, found: Backtrack, origin: Tensor, gradient: Tensor) -> dict[str, Any]:
         moved = self.parameters.get() - origin

@@ -151,7 +151,7 @@ def paper_aim(
     def estimate(iteration: int, found: Any, gradient: Tensor, progress: Any) -> Any:
         return build_history(theta, sources(iteration), config, lambda pairs, attempts: progress(pairs))
 
-    return Aim(lambda iteration: terms, estimate, config.pairs, terms)
+    return Aim(lambda *_: terms, estimate, config.pairs, terms, epsilon=config.epsilon)
 
 
 @pytest.fixture
