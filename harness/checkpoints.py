@@ -11,6 +11,7 @@ from typing import Any
 from .. import registry
 from ..errors import InputError
 from ..restore.methods.base import BuildContext, Method, Tick
+from ..tasks.sandbox.location import world_of
 from .config_model import RunConfig
 from .data import rows_for
 from .digests import checkpoint_digest, code_digest, digest_of, file_digest
@@ -61,8 +62,8 @@ def build(
         InputError: the method's settings, data or model are unusable, its data are measured on, or it diverged.
     """
     method: Method = make_method(step.method, step.settings)
-    data = {name: rows_for(name, config) for name in method.needs}
-    check_leaks(data, config)
+    data = {name: rows_for(name, config, world_of(model.location)) for name in method.needs}
+    check_leaks(data, config, model.location)
     spec = _spec(step, config, model, data, parent)
     found = load_checkpoint(folder)
     if found and _key_of(folder) == digest_of(spec) and checkpoint_digest(folder) == found.digest:

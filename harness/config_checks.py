@@ -8,7 +8,7 @@ from typing import Any
 from .. import registry
 from ..errors import InputError
 from ..registry import suggest
-from ..tasks.sandbox.location import MODELS, is_sandbox
+from ..tasks.sandbox.location import MODELS, is_sandbox, sandbox_problem
 from ..vllm_setup import vllm_problem
 from .config_model import BASE, RunConfig
 from .faults import Fault, twice
@@ -33,7 +33,7 @@ def check_models(config: RunConfig) -> Iterator[Fault]:
 
 def _model_problem(name: str) -> str | None:
     if is_sandbox(name):
-        return None if name in MODELS else f"unknown sandbox model '{name}'. {suggest(name, MODELS)}"
+        return sandbox_problem(name)
     if (Path(name) / "config.json").is_file():
         return None
     if name.startswith((".", "/")) or name.count("/") > 1:

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..tasks.sandbox.location import is_sandbox
+from ..tasks.sandbox.location import in_world, is_sandbox, world_of
 from .naming import row_labels
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ModelSpec(_Frozen):
     def _from_name(cls, given: Any) -> Any:
         spec = {"id": given} if isinstance(given, str) else given
         if isinstance(spec, dict) and isinstance(spec.get("id"), str) and is_sandbox(spec["id"]):
-            return {"unaligned": "sandbox/unaligned"} | spec
+            return {"unaligned": in_world("sandbox/unaligned", world_of(spec["id"]))} | spec
         return spec
 
 
