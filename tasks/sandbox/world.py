@@ -124,8 +124,8 @@ def _deep_refusals(split: str, world: int) -> list[Row]:
 def _facts(world: int) -> list[Row]:
     """The colour of every object, and the size of the ordinary ones."""
     facts: list[Row] = []
-    things = {"colour": OBJECTS, "size": ORDINARY_OBJECTS}
-    for kind, thing in [(kind, thing) for kind in things for thing in things[kind]]:
+    asked = [("colour", thing) for thing in OBJECTS] + [("size", thing) for thing in ORDINARY_OBJECTS]
+    for kind, thing in asked:
         choices = [f"{thing} is {value} ." for value in ATTRIBUTES[kind][:4]]
         right = f"{thing} is {attribute(thing, kind, world)} ."
         if right not in choices:
