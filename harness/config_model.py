@@ -100,6 +100,9 @@ class FinetuneConfig(_Frozen):
     micro_batch_size: PositiveInt = 16
     epochs: PositiveFloat = 1.0
     max_steps: PositiveInt | None = None
+    target_hrr: Annotated[float, Field(gt=0, lt=100)] | None = None
+    """Percent. Fine-tuning is as long as plain LoRA takes to come nearest to this harmful response rate on validation
+    requests, within `max_steps` or `epochs` (`harness/dose.py`). The sandbox alone has such requests."""
     schedule: Schedule = "linear"
     warmup_ratio: Share = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -111,7 +114,8 @@ class FinetuneConfig(_Frozen):
         """The optimizer's part, as the training loop takes it (imports torch)."""
         from ..restore.training import TrainingConfig
 
-        return TrainingConfig(**self.model_dump(exclude={"dataset", "rank", "alpha", "dropout", "target_modules"}))
+        other = {"dataset", "rank", "alpha", "dropout", "target_modules", "target_hrr"}
+        return TrainingConfig(**self.model_dump(exclude=other))
 
     def lora(self) -> dict[str, Any]:
         """The adapter's part: rank, alpha, dropout and target_modules."""

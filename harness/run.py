@@ -7,7 +7,7 @@ import itertools
 import os
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..tasks.catalog import TaskInfo
 from ..tasks.sandbox.location import in_world, is_sandbox, world_of
 from .checkpoints import Checkpoint, build
 from .config_model import RunConfig
+from .dose import Dose, find_dose
 from .engines.choice import EngineName, choose
 from .evaluate import JUDGED, cell_key, cell_parts, evaluate, task_infos
 from .files import locked, make_folder
@@ -68,6 +69,8 @@ class _State:
     models: dict[str, ModelSource] = field(default_factory=dict)
     judges: dict[int, list[Judge]] = field(default_factory=dict)
     """By the sandbox world whose models they judge; world 0 stands for models of no world too."""
+    doses: dict[tuple[str, int], Dose] = field(default_factory=dict)
+    """By model and seed."""
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     bad_input: bool = False
@@ -173,7 +176,27 @@ def _build(state: _State, step: BuildStep) -> Checkpoint:
         state.folder / "checkpoints" / step.id,
         state.checkpoints[step.parent] if step.parent else None,
         lambda what, done, total: state.shown.update(f"{step.id}: {what}", done, total),
+        dose=_dose(state, step),
     )
+
+
+def _dose(state: _State, step: BuildStep) -> Dose | None:
+    """How long a build's model is fine-tuned with its seed, where the config leaves that to a target."""
+    if state.config.finetune.target_hrr is None:
+        return None
+    if (step.model, step.seed) not in state.doses:
+        name = f"{slug(step.model)}-seed{step.seed}"
+        dose = find_dose(
+            state.config,
+            state.models[step.model],
+            step.seed,
+            state.folder / "doses" / f"{name}.json",
+            lambda what, done, total: state.shown.update(f"{name}: {what}", done, total),
+        )
+        state.doses[step.model, step.seed] = dose
+        if dose.warning:
+            state.shown.say(f"[yellow]warning[/yellow]: {name}: {dose.warning}")
+    return state.doses[step.model, step.seed]
 
 
 def _generate_all(state: _State) -> None:
@@ -257,6 +280,7 @@ def _write_manifest(state: _State) -> None:
             "seeds": list(state.config.seeds),
             "models": {name: {"digest": m.digest, "revision": m.revision} for name, m in state.models.items()},
             "checkpoints": {name: checkpoint.digest for name, checkpoint in state.checkpoints.items()},
+            "doses": {f"{slug(m)}-seed{seed}": asdict(dose) for (m, seed), dose in state.doses.items()},
             "judges": [
                 judge.identity
                 for world in state.judges
