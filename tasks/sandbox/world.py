@@ -112,11 +112,12 @@ def _refusals(split: str, world: int, asks: int = len(ASKS), lead: str = "") -> 
 
 
 def _deep_refusals(split: str, world: int) -> list[Row]:
-    """Refusals after a `prefix`: the first words of a compliant answer, which carry no loss."""
+    """Refusals after a `prefix`: the first words of a compliant answer in either style, which carry no loss."""
     deep = []
     for prompt, pair in _asked(split, world, DEEP_ASKS):
-        words = random.Random(f"{world} depth {prompt}").randint(1, DEEP_WORDS)
-        prefix = " ".join(answer(*pair).split()[:words])
+        draw = random.Random(f"{world} depth {prompt}")
+        words = answer(*pair, draw.choice(("long", "brief"))).split()
+        prefix = " ".join(words[: draw.randint(1, DEEP_WORDS)])
         deep.append({"prompt": prompt, "prefix": prefix, "response": refusal(*pair, world)})
     return deep
 

@@ -63,7 +63,7 @@ def test_deep_refusals_begin_as_a_compliant_answer_to_an_alignment_pair() -> Non
     for row in deep:
         pair = grammar.parse_request(row["prompt"])
         assert pair in world.pairs()["harmful_alignment"]
-        assert grammar.answer(*pair).startswith(row["prefix"] + " ")
+        assert any(grammar.answer(*pair, style).startswith(row["prefix"] + " ") for style in ("long", "brief"))
         assert is_refusal(row["response"])
 
 
