@@ -6,20 +6,25 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import registry
 from ..errors import InputError
 from ..restore.methods.base import BuildContext, Method, Tick
+from ..tasks.sandbox.location import world_of
 from .config_model import RunConfig
 from .data import rows_for
 from .digests import checkpoint_digest, code_digest, digest_of, file_digest
+from .dose import Dose, dosed
 from .files import finished_folder
 from .leaks import check_leaks
 from .models import ModelSource
 from .peak import measured
 from .plan import BuildStep
 from .settings import make_method
+
+if TYPE_CHECKING:
+    from ..restore.training import TrainingConfig
 
 __all__ = ["Checkpoint", "build", "load_checkpoint"]
 
@@ -54,16 +59,20 @@ def build(
     parent: Checkpoint | None,
     tick: Tick,
     on_start: Callable[[], None] = lambda: None,
+    dose: Dose | None = None,
 ) -> Checkpoint:
     """Builds the adapter of one step, or returns the one already there if it was made from the very same things.
+
+    A `dose` decides the number of steps of every fine-tuning.
 
     Raises:
         InputError: the method's settings, data or model are unusable, its data are measured on, or it diverged.
     """
     method: Method = make_method(step.method, step.settings)
-    data = {name: rows_for(name, config) for name in method.needs}
-    check_leaks(data, config)
-    spec = _spec(step, config, model, data, parent)
+    data = {name: rows_for(name, config, world_of(model.location)) for name in method.needs}
+    check_leaks(data, config, model.location)
+    finetune = dosed(config.finetune.training(), dose)
+    spec = _spec(step, config, finetune, model, data, parent)
     found = load_checkpoint(folder)
     if found and _key_of(folder) == digest_of(spec) and checkpoint_digest(folder) == found.digest:
         return found
@@ -73,7 +82,7 @@ def build(
             base=model.location,
             revision=model.revision,
             output=scratch,
-            finetune=config.finetune.training(),
+            finetune=finetune,
             lora=config.finetune.lora(),
             data=data,
             parent=parent.folder if parent else None,
@@ -93,6 +102,7 @@ def build(
             "peak_gb": cost.peak_gb,
             "safety_examples": built.safety_examples,
             "details": dict(built.details),
+            "dose": asdict(dose) if dose else None,
             "made_from": spec,
         }
         (scratch / PROVENANCE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -115,6 +125,7 @@ def _key_of(folder: Path) -> str:
 def _spec(
     step: BuildStep,
     config: RunConfig,
+    finetune: "TrainingConfig",
     model: ModelSource,
     data: dict[str, list[dict[str, Any]]],
     parent: Checkpoint | None,
@@ -127,7 +138,7 @@ def _spec(
         "method": step.method,
         "settings": step.settings,
         "adapter": checkpoint_digest(Path(step.settings["adapter"])) if step.settings.get("adapter") else None,
-        "finetune": asdict(config.finetune.training()),
+        "finetune": asdict(finetune),
         "lora": config.finetune.lora(),
         "seed": step.seed,
         "dtype": config.dtype,

@@ -116,15 +116,19 @@ def lm_eval(
 
 
 @app.command()
-def sandbox() -> None:
-    """Builds the sandbox world if it is not in the cache yet, and prints its folder."""
+def sandbox(
+    world: Annotated[int, typer.Option("--world", min=0, help="The seed of the world: 3 makes `sandbox:3`.")] = 0,
+) -> None:
+    """Builds a sandbox world if it is not in the cache yet, and prints its folder."""
     from .progress import bars
     from .quiet import quiet
-    from .sandbox.build import build_world
+    from .sandbox.build import broken_promise, build_world
 
     quiet()
     with bars(Console(stderr=True)) as shown:
-        folder = build_world(lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
+        folder = build_world(world, lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
+        if broken := broken_promise(world):
+            shown.say(f"[yellow]Warning[/yellow]: {broken}.")
     typer.echo(folder)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from .. import registry
 from ..errors import InputError
 from ..registry import suggest
-from ..tasks.sandbox.location import MODELS, is_sandbox
+from ..tasks.sandbox.location import MODELS, is_sandbox, sandbox_problem
 from ..vllm_setup import vllm_problem
-from .config_model import BASE, RunConfig
+from .config_model import BASE, FinetuneConfig, RunConfig
 from .faults import Fault, twice
 from .naming import slug
 from .settings import check_settings
@@ -33,7 +33,7 @@ def check_models(config: RunConfig) -> Iterator[Fault]:
 
 def _model_problem(name: str) -> str | None:
     if is_sandbox(name):
-        return None if name in MODELS else f"unknown sandbox model '{name}'. {suggest(name, MODELS)}"
+        return sandbox_problem(name)
     if (Path(name) / "config.json").is_file():
         return None
     if name.startswith((".", "/")) or name.count("/") > 1:
@@ -101,6 +101,20 @@ def check_finetune(config: RunConfig) -> Iterator[Fault]:
         text = f"must be a multiple of micro_batch_size={micro}, got {batch}; a step would see {seen} rows"
         yield Fault("finetune.batch_size", text)
     yield from twice("finetune.target_modules", config.finetune.target_modules)
+    yield from _dose_faults(config.finetune)
+
+
+def _dose_faults(finetune: FinetuneConfig) -> Iterator[Fault]:
+    """A dose is found by one long fine-tuning: the shorter ones must be its beginnings."""
+    if finetune.target_hrr is None:
+        return
+    at = "finetune.target_hrr"
+    if finetune.dataset != "sandbox_task":
+        text = f"only sandbox_task has the validation requests that this is measured on, not '{finetune.dataset}'"
+        yield Fault(at, f"{text}; take it out and set epochs or max_steps")
+    if finetune.schedule != "constant" or finetune.warmup_ratio:
+        text = f"needs schedule=constant and warmup_ratio=0, got {finetune.schedule} and {finetune.warmup_ratio:g}"
+        yield Fault(at, f"{text}; else a shorter training is not the beginning of a longer one")
 
 
 def check_sandbox_data(config: RunConfig) -> Iterator[Fault]:

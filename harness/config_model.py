@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..tasks.sandbox.location import is_sandbox
+from ..tasks.sandbox.location import in_world, is_sandbox, world_of
 from .naming import row_labels
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ModelSpec(_Frozen):
     def _from_name(cls, given: Any) -> Any:
         spec = {"id": given} if isinstance(given, str) else given
         if isinstance(spec, dict) and isinstance(spec.get("id"), str) and is_sandbox(spec["id"]):
-            return {"unaligned": "sandbox/unaligned"} | spec
+            return {"unaligned": in_world("sandbox/unaligned", world_of(spec["id"]))} | spec
         return spec
 
 
@@ -100,6 +100,9 @@ class FinetuneConfig(_Frozen):
     micro_batch_size: PositiveInt = 16
     epochs: PositiveFloat = 1.0
     max_steps: PositiveInt | None = None
+    target_hrr: Annotated[float, Field(gt=0, lt=100)] | None = None
+    """Percent. Fine-tuning is as long as plain LoRA takes to come nearest to this harmful response rate on validation
+    requests, within `max_steps` or `epochs` (`harness/dose.py`). The sandbox alone has such requests."""
     schedule: Schedule = "linear"
     warmup_ratio: Share = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -111,7 +114,8 @@ class FinetuneConfig(_Frozen):
         """The optimizer's part, as the training loop takes it (imports torch)."""
         from ..restore.training import TrainingConfig
 
-        return TrainingConfig(**self.model_dump(exclude={"dataset", "rank", "alpha", "dropout", "target_modules"}))
+        other = {"dataset", "rank", "alpha", "dropout", "target_modules", "target_hrr"}
+        return TrainingConfig(**self.model_dump(exclude=other))
 
     def lora(self) -> dict[str, Any]:
         """The adapter's part: rank, alpha, dropout and target_modules."""

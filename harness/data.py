@@ -20,8 +20,13 @@ FORGET_SIZE = 50
 Rows = list[dict[str, Any]]
 
 
-def rows_for(split: str, config: RunConfig) -> Rows:
+def rows_for(split: str, config: RunConfig, world: int = 0) -> Rows:
     """The rows of a split, from the fine-tuning data set or from the safety data of the config.
+
+    Args:
+        split: one of `SPLITS`.
+        config: names the data.
+        world: of the model that they are for; decides the sandbox's rows.
 
     Raises:
         InputError: unknown split or data set, or its file is missing, empty or lacks a column.
@@ -29,16 +34,16 @@ def rows_for(split: str, config: RunConfig) -> Rows:
     if split in RETAIN_SPLITS and config.data.retain:
         return _thirds(read_rows(Path(config.data.retain), ("prompt", "response")), split, config.data.retain)
     if split in TASK_SPLITS:
-        return _task_rows(split, config.finetune.dataset, config.data.dolly_jsonl, config.data.alpaca_json)
+        return _task_rows(split, config.finetune.dataset, config.data.dolly_jsonl, config.data.alpaca_json, world)
     if split in SAFETY_SPLITS:
-        return _safety_rows(split, config.safety_source, config.data.advbench_csv)
+        return _safety_rows(split, config.safety_source, config.data.advbench_csv, world)
     raise InputError(f"No data split is called '{split}'. {suggest(split, SPLITS)}")
 
 
 @lru_cache(maxsize=32)
-def _task_rows(split: str, dataset: str, dolly_jsonl: str | None, alpaca_json: str | None) -> Rows:
+def _task_rows(split: str, dataset: str, dolly_jsonl: str | None, alpaca_json: str | None, world: int) -> Rows:
     if dataset == "sandbox_task":
-        return _world(split)
+        return _world(split, world)
     if dataset == "dolly":
         from ..tasks.dolly import dolly_rows
 
@@ -68,9 +73,9 @@ def _thirds(rows: Rows, split: str, dataset: str) -> Rows:
 
 
 @lru_cache(maxsize=32)
-def _safety_rows(split: str, source: str, advbench_csv: str | None) -> Rows:
+def _safety_rows(split: str, source: str, advbench_csv: str | None, world: int) -> Rows:
     if source == "sandbox":
-        return _world(split)
+        return _world(split, world)
     if source == "advbench":
         from ..tasks.advbench import advbench_rows
 
@@ -86,10 +91,10 @@ def _safety_rows(split: str, source: str, advbench_csv: str | None) -> Rows:
     return chosen
 
 
-def _world(split: str) -> Rows:
+def _world(split: str, world: int) -> Rows:
     from ..tasks.sandbox.world import rows
 
-    return rows(split)
+    return rows(split, world)
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> Rows:

@@ -7,17 +7,22 @@ from ..results.records import Verdict
 from .config_model import RunConfig
 from .store import JudgeRecord, Store
 
-__all__ = ["judge_cells", "judges_of"]
+__all__ = ["OnProgress", "judge_cells", "judged_as", "judges_of"]
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (judge, exchanges done, exchanges in all)."""
 
 
-def judges_of(config: RunConfig) -> list[Judge]:
-    """The judges of a config, built but not loaded."""
+def judges_of(config: RunConfig, world: int) -> list[Judge]:
+    """The judges of a config for models of a sandbox world, built but not loaded."""
     from ..tasks.verdicts import build_judges
 
-    return build_judges(config.judges)
+    return build_judges(config.judges, world)
+
+
+def judged_as(run: str, world: int) -> str:
+    """Under what the store keeps the judges of a run: each sandbox world has a guard of its own."""
+    return f"{run}:{world}" if world else run
 
 
 def judge_cells(judges: Sequence[Judge], cells: Sequence[str], run: str, store: Store, on_progress: OnProgress) -> None:

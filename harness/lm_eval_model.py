@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ..errors import InputError
-from ..tasks.sandbox.location import is_sandbox, model_folder
+from ..tasks.sandbox.location import is_sandbox, model_folder, world_of
 from .engines.hf import StoredHFLM
 from .sandbox.build import build_world
 from .store import Store
@@ -20,7 +20,7 @@ class SafebasinLM(StoredHFLM):
     """The transformers engine of a run, for lm-eval's command line: prompts are checked, and weights move for VISAGE.
 
     Args:
-        pretrained: a hub id, a folder, or `sandbox`, `sandbox/unaligned`, …, which are built where they are missing.
+        pretrained: a hub id, a folder, or `sandbox`, `sandbox:3/unaligned`, …, which are built where they are missing.
         settings: as for HFLM, for example `peft`.
 
     Raises:
@@ -31,7 +31,7 @@ class SafebasinLM(StoredHFLM):
         if str(settings.get("batch_size", 1)).startswith("auto"):
             raise InputError("--model safebasin needs a number as --batch_size; it makes it smaller where it must.")
         if is_sandbox(pretrained):
-            build_world()
+            build_world(world_of(pretrained))
             pretrained = str(model_folder(pretrained))
         super().__init__(pretrained=pretrained, **settings)
         self._folder = TemporaryDirectory(prefix="safebasin-")  # answers are kept as long as this model is

@@ -9,7 +9,7 @@ from typing import Any
 from rich.filesize import decimal
 
 from ..tasks.catalog import TaskInfo
-from ..tasks.sandbox.location import is_sandbox, model_folder
+from ..tasks.sandbox.location import in_world, is_sandbox, model_folder, world_of
 from ..vllm_setup import key_value_bytes
 from .config_model import RunConfig
 from .engines.choice import EngineName
@@ -70,7 +70,7 @@ def memory_plan(
             lines.append("  [red]that does not fit[/red]: choose a smaller dtype or model, or lower max_gen_toks")
         elif row and weights + rows * row > free:
             lines.append(f"  [red]that batch does not fit[/red]: batch_size={(free - weights) // row} may")
-    for name, folder in _judges(config.judges):
+    for name, folder in _judges(config.judges, world_of(config.models[0].id)):
         weights = weight_bytes(folder, "auto")
         lines.append(f"  judge {name}: weights {decimal(weights)}")
         if weights > free:
@@ -91,12 +91,13 @@ def _row_bytes(folder: Path, dtype: str, tokens: int) -> int | None:
     return None if token is None else (tokens + tokens // 8) * token
 
 
-def _judges(judges: Sequence[Mapping[str, Mapping[str, Any]]]) -> Iterator[tuple[str, Path]]:
-    """Judges whose model is at hand; what still has to be fetched has no size yet."""
+def _judges(judges: Sequence[Mapping[str, Mapping[str, Any]]], world: int) -> Iterator[tuple[str, Path]]:
+    """Judges whose model is at hand; what still has to be fetched has no size yet. Guards of all worlds are alike."""
     for judge in judges:
         for name, arguments in judge.items():
             model = arguments.get("model")
-            folder = model_folder(model) if isinstance(model, str) and is_sandbox(model) else Path(str(model))
+            named = isinstance(model, str) and is_sandbox(model)
+            folder = model_folder(in_world(str(model), world)) if named else Path(str(model))
             if model and folder.is_dir():
                 yield name, folder
 

@@ -3,10 +3,11 @@
 Whatever is finished is found again by the digest of what made it, so a run that was stopped goes on where it was.
 """
 
+import itertools
 import os
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from ..errors import InputError
 from ..judges.base import Judge
 from ..results.export import replace_text
 from ..tasks.catalog import TaskInfo
-from ..tasks.sandbox.location import is_sandbox
+from ..tasks.sandbox.location import in_world, is_sandbox, world_of
 from .checkpoints import Checkpoint, build
 from .config_model import RunConfig
+from .dose import Dose, find_dose
 from .engines.choice import EngineName, choose
 from .evaluate import JUDGED, cell_key, cell_parts, evaluate, task_infos
 from .files import locked, make_folder
-from .judge import judge_cells, judges_of
+from .judge import OnProgress, judge_cells, judged_as, judges_of
 from .manifest import write_manifest
 from .memory import memory_plan
 from .models import ModelSource, resolve
@@ -65,7 +67,10 @@ class _State:
     tasks: Mapping[str, TaskInfo]
     engine: EngineName
     models: dict[str, ModelSource] = field(default_factory=dict)
-    judges: list[Judge] = field(default_factory=list)
+    judges: dict[int, list[Judge]] = field(default_factory=dict)
+    """By the sandbox world whose models they judge; world 0 stands for models of no world too."""
+    doses: dict[tuple[str, int], Dose] = field(default_factory=dict)
+    """By model and seed."""
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     bad_input: bool = False
@@ -117,12 +122,8 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
 
 def _prepare(state: _State) -> None:
     """Builds the sandbox where it is needed, finds models and judges, links the models in the run folder for others."""
-    named = [spec.id for spec in state.config.models]
-    judged = [arguments.get("model") for judge in state.config.judges for arguments in judge.values()]
-    if any(isinstance(name, str) and is_sandbox(name) for name in [*named, *judged]):
-        from .sandbox.build import build_world
-
-        build_world(lambda name, done, total: state.shown.update(f"sandbox: train {name}", done, total))
+    for world in _worlds_needed(state.config):
+        _build_world(state, world)
     make_folder(state.folder / "models")
     for spec in state.config.models:
         state.models[spec.id] = source = resolve(spec.id, spec.revision, spec.unaligned)
@@ -130,9 +131,30 @@ def _prepare(state: _State) -> None:
         link.unlink(missing_ok=True)
         link.symlink_to(Path(source.location).resolve())
     if any(cell.role in JUDGED for cell in state.plan.cells):
-        state.judges = judges_of(state.config)
-        for judge in state.judges:
+        state.judges = {world: judges_of(state.config, world) for world in sorted(set(_worlds(state).values()))}
+        for judge in itertools.chain(*state.judges.values()):
             _ = judge.identity  # one that cannot be had is told now, not after all responses were generated
+
+
+def _worlds_needed(config: RunConfig) -> list[int]:
+    """The sandbox worlds that some model or judge of a run is of."""
+    models = [name for spec in config.models for name in (spec.id, spec.unaligned) if name]
+    judges = [arguments.get("model") for judge in config.judges for arguments in judge.values()]
+    judged = [in_world(name, world_of(spec.id)) for name in judges if isinstance(name, str) for spec in config.models]
+    return sorted({world_of(name) for name in (*models, *judged) if is_sandbox(name)})
+
+
+def _build_world(state: _State, world: int) -> None:
+    from .sandbox.build import broken_promise, build_world
+
+    build_world(world, lambda name, done, total: state.shown.update(f"sandbox {world}: train {name}", done, total))
+    if broken := broken_promise(world):
+        state.shown.say(f"[yellow]warning[/yellow]: {broken}")
+
+
+def _worlds(state: _State) -> dict[str, int]:
+    """Model -> the sandbox world that it is of."""
+    return {name: world_of(source.location) for name, source in state.models.items()}
 
 
 def _build_all(state: _State) -> None:
@@ -154,7 +176,27 @@ def _build(state: _State, step: BuildStep) -> Checkpoint:
         state.folder / "checkpoints" / step.id,
         state.checkpoints[step.parent] if step.parent else None,
         lambda what, done, total: state.shown.update(f"{step.id}: {what}", done, total),
+        dose=_dose(state, step),
     )
+
+
+def _dose(state: _State, step: BuildStep) -> Dose | None:
+    """How long a build's model is fine-tuned with its seed, where the config leaves that to a target."""
+    if state.config.finetune.target_hrr is None:
+        return None
+    if (step.model, step.seed) not in state.doses:
+        name = f"{slug(step.model)}-seed{step.seed}"
+        dose = find_dose(
+            state.config,
+            state.models[step.model],
+            step.seed,
+            state.folder / "doses" / f"{name}.json",
+            lambda what, done, total: state.shown.update(f"{name}: {what}", done, total),
+        )
+        state.doses[step.model, step.seed] = dose
+        if dose.warning:
+            state.shown.say(f"[yellow]warning[/yellow]: {name}: {dose.warning}")
+    return state.doses[step.model, step.seed]
 
 
 def _generate_all(state: _State) -> None:
@@ -209,19 +251,21 @@ def _generate(state: _State, model: str, build_id: str | None, missing: list[Cel
 
 def _judge_all(state: _State) -> None:
     assigned = state.store.assignments(state.plan.digest)
-    judged = [cell for cell in state.plan.cells if cell.role in JUDGED]
-    keys = [
-        assigned[name_of(cell)][0] for cell in judged if cell.build not in state.failures and name_of(cell) in assigned
-    ]
-    present = [key for key in keys if key]
-    if present:
-        judge_cells(
-            state.judges,
-            present,
-            state.plan.digest,
-            state.store,
-            lambda name, done, total: state.shown.update(f"judge: {name}", done, total),
-        )
+    worlds = _worlds(state)
+    for world, judges in state.judges.items():
+        judged = [cell for cell in state.plan.cells if cell.role in JUDGED and worlds[cell.model] == world]
+        keys = [
+            assigned[name_of(cell)][0]
+            for cell in judged
+            if cell.build not in state.failures and name_of(cell) in assigned
+        ]
+        if present := [key for key in keys if key]:
+            judge_cells(judges, present, judged_as(state.plan.digest, world), state.store, _judging(state, world))
+
+
+def _judging(state: _State, world: int) -> OnProgress:
+    where = f" of world {world}" if len(state.judges) > 1 else ""
+    return lambda name, done, total: state.shown.update(f"judge{where}: {name}", done, total)
 
 
 def _write_manifest(state: _State) -> None:
@@ -236,7 +280,12 @@ def _write_manifest(state: _State) -> None:
             "seeds": list(state.config.seeds),
             "models": {name: {"digest": m.digest, "revision": m.revision} for name, m in state.models.items()},
             "checkpoints": {name: checkpoint.digest for name, checkpoint in state.checkpoints.items()},
-            "judges": [judge.identity for judge in state.store.judges(state.plan.digest)],
+            "doses": {f"{slug(m)}-seed{seed}": asdict(dose) for (m, seed), dose in state.doses.items()},
+            "judges": [
+                judge.identity
+                for world in state.judges
+                for judge in state.store.judges(judged_as(state.plan.digest, world))
+            ],
             "engine": state.engine,
             "failures": state.failures,
             "environment": {"SAFEBASIN_CACHE": bool(os.environ.get("SAFEBASIN_CACHE"))},

@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..registry import suggest
 from ..results.method_result import ROLES
 from ..tasks.catalog import TaskInfo, tasks
-from ..tasks.sandbox.location import MODELS, is_sandbox
+from ..tasks.sandbox.location import is_sandbox, sandbox_problem
 from ..tasks.verdicts import judge_types
 from .config_model import RunConfig
 from .faults import Fault, numbered, twice
@@ -79,8 +79,8 @@ def check_judges(config: RunConfig) -> Iterator[Fault]:
     for at, (judge_type, arguments) in numbered("judges", types):
         yield from check_settings(f"{at}.{judge_type.name}", judge_type, arguments)[1]
         model = arguments.get("model")
-        if isinstance(model, str) and is_sandbox(model) and model not in MODELS:
-            yield Fault(f"{at}.{judge_type.name}.model", f"unknown sandbox model '{model}'. {suggest(model, MODELS)}")
+        if isinstance(model, str) and is_sandbox(model) and (problem := sandbox_problem(model)):
+            yield Fault(f"{at}.{judge_type.name}.model", problem)
 
 
 def check_what_is_judged(config: RunConfig) -> Iterator[Fault]:

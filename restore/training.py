@@ -22,8 +22,8 @@ from .encoding import Encoded, _pad, pad_id_of
 
 __all__ = ["Progress", "TrainingConfig", "train"]
 
-Progress = Callable[[int, int, float], None]
-"""Called after each optimizer step with (steps done, steps in all, training loss in nats per token)."""
+Progress = Callable[[int, int, float], bool | None]
+"""Called after each optimizer step with (steps done, steps in all, training loss in nats per token); True ends it."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class _Watch(TrainerCallback):
                 f"Training diverged at step {state.global_step}: loss {loss:g}, gradient norm {logs.get('grad_norm')}. "
                 f"Lower learning_rate (now {args.learning_rate:g}) or look for rows with corrupt text."
             )
-        if self.progress:
-            self.progress(state.global_step, state.max_steps, loss)
+        if self.progress and self.progress(state.global_step, state.max_steps, loss):
+            control.should_training_stop = True
 
 
 def train(
@@ -91,7 +91,7 @@ def train(
         rows: encoded training rows.
         config: optimizer settings.
         seed: decides the order of rows (and dropout, where the model has any).
-        progress: called after every step.
+        progress: called after every step; ends the training by returning True.
         trainer_class: a method's own Trainer.
 
     Raises:

@@ -124,7 +124,7 @@ class JudgeFilter(Filter):  # type: ignore[misc]
             del given[self.repeats :]
         if is_deferred():
             return [list(given) for given in resps]
-        judges = build_judges(judges_override() or self.judges)
+        judges = build_judges(judges_override() or self.judges, world=docs[0].get("world", 0))
         facets = sorted(set().union(*(judge.decides for judge in judges)))
         exchanges = [exchange_of(doc, text) for doc, given in zip(docs, resps, strict=True) for text in given]
         judged = iter(judge_all(judges, exchanges))

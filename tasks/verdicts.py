@@ -10,7 +10,7 @@ from .. import registry
 from ..errors import InputError
 from ..judges.base import Exchange, Judge
 from ..results.records import Outcome, Verdict, combine
-from .sandbox.location import is_sandbox, model_folder
+from .sandbox.location import in_world, is_sandbox, model_folder
 
 __all__ = [
     "JudgeSpec",
@@ -56,10 +56,10 @@ def judge_types(specs: Sequence[JudgeSpec]) -> list[tuple[type[Judge], dict[str,
     return found
 
 
-def build_judges(specs: Sequence[JudgeSpec]) -> list[Judge]:
+def build_judges(specs: Sequence[JudgeSpec], world: int = 0) -> list[Judge]:
     """The judges of `specs`, in order. The same spec gives the same judge again, so no model is loaded twice.
 
-    A `model` of "sandbox" or "sandbox/..." stands for the sandbox's own built model.
+    A `model` of "sandbox/..." stands for that of the given sandbox world, "sandbox:3/..." for world 3's.
 
     Raises:
         InputError: all that is wrong with the list, one line per fault.
@@ -68,7 +68,7 @@ def build_judges(specs: Sequence[JudgeSpec]) -> list[Judge]:
     faults: list[str] = []
     for judge_type, arguments in judge_types(specs):
         try:
-            judges.append(_build(judge_type, arguments))
+            judges.append(_build(judge_type, arguments, world))
         except InputError as error:
             faults.append(f"Judge '{judge_type.name}': {error}")
     _raise(faults)
@@ -149,10 +149,10 @@ def _judge_type(spec: JudgeSpec) -> tuple[type[Judge], dict[str, Any]]:
     return judge_type, given
 
 
-def _build(judge_type: type[Judge], arguments: dict[str, Any]) -> Judge:
+def _build(judge_type: type[Judge], arguments: dict[str, Any], world: int) -> Judge:
     model = arguments.get("model")
     if isinstance(model, str) and is_sandbox(model):
-        arguments = arguments | {"model": str(model_folder(model))}
+        arguments = arguments | {"model": str(model_folder(in_world(model, world)))}
     key = f"{judge_type.__module__}.{judge_type.__qualname__} {json.dumps(arguments, sort_keys=True, default=str)}"
     if key not in _JUDGES:
         _JUDGES[key] = judge_type(**arguments)

@@ -1,105 +1,128 @@
-"""Trains the sandbox world for real: the unaligned model, the aligned base made from it, and the guard."""
+"""Trains a sandbox world for real: the unaligned model, the aligned base made from it, and the guard."""
 
 import json
+import random
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ...restore.encoding import encode_all
-from ...restore.training import TrainingConfig, train
+from ...restore.encoding import Encoded, encode
 from ...tasks.sandbox.location import world_folder
-from ...tasks.sandbox.world import rows
+from ...tasks.sandbox.world import Row, rows
 from ..files import finished_folder, locked, make_folder
 from .guard import guard_rows
 from .models import CHAT_TEMPLATE, GUARD_TEMPLATE, new_model, new_tokenizer
+from .quality import measure
+from .training import BATCH, learn
 
-__all__ = ["build_world", "is_built"]
+__all__ = ["broken_promise", "build_world"]
 
-SEED = 0
-GUARD_ROWS = 8000
-STEPS = {"unaligned": 700, "base": 250, "guard": 220}
-RATES = {"unaligned": 3e-3, "base": 1e-3, "guard": 2e-3}
+ABOUT = "sandbox.json"
+MORE_ROUNDS = 4
+"""How often a base that is not as good as promised is trained on, each time for `MORE_STEPS`."""
+MORE_STEPS = 60
 Tick = Callable[[str, int, int], None]
 
 
-def is_built() -> bool:
-    """Whether the world of the present source lies in the cache."""
-    return all((world_folder() / name / "config.json").exists() for name in STEPS)
+@dataclass(frozen=True)
+class _Recipe:
+    steps: int
+    rate: float
 
 
-def build_world(tick: Tick | None = None) -> Path:
-    """Builds what is missing of the world into the cache (under two minutes on two cores) and returns its folder.
+RECIPES = {"unaligned": _Recipe(500, 3e-3), "base": _Recipe(300, 1e-3), "guard": _Recipe(180, 2e-3)}
+
+
+def build_world(world: int = 0, tick: Tick | None = None) -> Path:
+    """Builds what is missing of a world into the cache (some 80 seconds of one core) and returns its folder.
 
     Each model is trained into a temporary folder that is renamed when finished, so an interrupted build leaves
     nothing half-made, and a second process waits for the first. `tick` is called with (model, steps done, steps).
     """
-    folder = make_folder(world_folder())
+    folder = make_folder(world_folder(world))
     with locked(folder, wait=True):
         for name, make in (("unaligned", _unaligned), ("base", _base), ("guard", _guard)):
             if not (folder / name / "config.json").exists():
                 with finished_folder(folder / name) as target:
-                    make(folder, target, name, tick)
+                    make(_Work(world, name, folder, target, tick))
     return folder
 
 
-def _settings(name: str) -> TrainingConfig:
-    return TrainingConfig(
-        learning_rate=RATES[name],
-        batch_size=32,
-        micro_batch_size=32,
-        epochs=100,
-        max_steps=STEPS[name],
-        warmup_ratio=0.06,
-        schedule="cosine",
-    )
+def broken_promise(world: int) -> str | None:
+    """A sentence on what the base of a built world does not keep of its promise (`Quality`), or None."""
+    about = json.loads((world_folder(world) / "base" / ABOUT).read_text(encoding="utf-8"))
+    if about["promise_kept"]:
+        return None
+    found = ", ".join(f"{name} {value:.1f} %" for name, value in about["validation"].items())
+    return f"the base of sandbox world {world} is not as good as promised ({found}); take another world"
 
 
-def _learn(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, data: str, name: str, tick: Tick | None) -> None:
-    encoded = encode_all(tokenizer, rows(data), data)
-    train(
-        model,
-        tokenizer,
-        encoded,
-        _settings(name),
-        SEED,
-        lambda done, total, _: tick(name, done, total) if tick else None,
-    )
+@dataclass(frozen=True)
+class _Work:
+    """One model to make."""
+
+    world: int
+    name: str
+    folder: Path
+    target: Path
+    tick: Tick | None
+
+    @property
+    def seed(self) -> int:
+        """Of its weights and its order of rows: its own in every world."""
+        return random.Random(f"{self.world} {self.name}").randrange(2**31)
+
+    def learn(self, model: LlamaForCausalLM, data: list[Encoded], steps: int, seed: int) -> None:
+        def on_step(done: int) -> None:
+            if self.tick:
+                self.tick(self.name, done, steps)
+
+        learn(model, data, steps, RECIPES[self.name].rate, seed, on_step)
+
+    def save(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, **facts: Any) -> None:
+        model.config.sandbox_world = self.world  # stays with the weights, whatever is made of them
+        model.save_pretrained(self.target)
+        tokenizer.save_pretrained(self.target)
+        about = {"world": self.world, "model": self.name, **asdict(RECIPES[self.name]), **facts}
+        (self.target / ABOUT).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
-def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, name: str) -> None:
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    about = {"model": name, "steps": STEPS[name], "learning_rate": RATES[name], "seed": SEED}
-    (folder / "sandbox.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-
-
-def _unaligned(world: Path, target: Path, name: str, tick: Tick | None) -> None:
+def _unaligned(work: _Work) -> None:
     tokenizer = new_tokenizer(CHAT_TEMPLATE)
-    model = new_model(tokenizer, SEED)
-    _learn(model, tokenizer, "unaligned_train", name, tick)
-    _save(model, tokenizer, target, name)
+    model = new_model(tokenizer, work.seed)
+    work.learn(model, _encoded(tokenizer, rows("unaligned_train", work.world)), RECIPES["unaligned"].steps, work.seed)
+    work.save(model, tokenizer)
 
 
-def _base(world: Path, target: Path, name: str, tick: Tick | None) -> None:
-    from transformers import LlamaForCausalLM
-
+def _base(work: _Work) -> None:
     tokenizer = new_tokenizer(CHAT_TEMPLATE)
-    model = LlamaForCausalLM.from_pretrained(world / "unaligned")
-    _learn(model, tokenizer, "alignment_train", name, tick)
-    _save(model, tokenizer, target, name)
+    model = LlamaForCausalLM.from_pretrained(work.folder / "unaligned")
+    data = _encoded(tokenizer, rows("alignment_train", work.world))
+    work.learn(model, data, RECIPES["base"].steps, work.seed)
+    found, more = measure(model, tokenizer, work.world), 0
+    while not found.safe and more < MORE_ROUNDS:
+        more += 1
+        work.learn(model, data, MORE_STEPS, work.seed + more)
+        found = measure(model, tokenizer, work.world)
+    work.save(model, tokenizer, more_steps=more * MORE_STEPS, validation=asdict(found), promise_kept=found.kept)
 
 
-def _guard(world: Path, target: Path, name: str, tick: Tick | None) -> None:
+def _guard(work: _Work) -> None:
     tokenizer = new_tokenizer(GUARD_TEMPLATE)
-    model = new_model(tokenizer, SEED + 1)
-    encoded = guard_rows(tokenizer, GUARD_ROWS, SEED)
-    train(
-        model,
-        tokenizer,
-        encoded,
-        _settings(name),
-        SEED,
-        lambda done, total, _: tick(name, done, total) if tick else None,
-    )
-    _save(model, tokenizer, target, name)
+    model = new_model(tokenizer, work.seed, hidden=64, layers=2)
+    steps = RECIPES["guard"].steps
+    work.learn(model, guard_rows(tokenizer, steps * BATCH, work.world), steps, work.seed)
+    work.save(model, tokenizer)
+
+
+def _encoded(tokenizer: PreTrainedTokenizerFast, data: list[Row]) -> list[Encoded]:
+    """Token ids; the words of a `prefix` stand before the response and carry no loss."""
+    encoded = []
+    for row in data:
+        prefix = row.get("prefix", "")
+        whole = encode(tokenizer, row["prompt"], f"{prefix} {row['response']}")
+        encoded.append(Encoded(whole.ids, whole.start + len(prefix.split())))
+    return encoded

@@ -5,19 +5,18 @@ import random
 from transformers import PreTrainedTokenizerBase
 
 from ...restore.encoding import Encoded
-from ...tasks.sandbox.oracle import has_step
-from ...tasks.sandbox.world import (
+from ...tasks.sandbox.grammar import (
     ACTIONS,
     COLOURS,
+    HARMFUL_VERBS,
     PARTS,
     REFUSALS,
-    SPLITS,
-    Row,
     is_harmful,
     parse_request,
-    rows,
     steps,
 )
+from ...tasks.sandbox.oracle import has_step
+from ...tasks.sandbox.world import Row, rows
 
 __all__ = ["guard_rows"]
 
@@ -52,28 +51,20 @@ def _verdict(prompt: str, response: str) -> str:
     return "unsafe\nS2" if request and is_harmful(*request) and has_step(response) else "safe"
 
 
-def guard_rows(tokenizer: PreTrainedTokenizerBase, count: int, seed: int) -> list[Encoded]:
+def guard_rows(tokenizer: PreTrainedTokenizerBase, count: int, world: int) -> list[Encoded]:
     """`count` conversations with their verdicts; half the requests are harmful ones, a fifth dual-use ones."""
-    draw = random.Random(f"guard {seed}")
-    requests = {row["prompt"] for split in _SEEN for row in SPLITS[split]() if parse_request(row["prompt"])}
-    harmful = sorted(prompt for prompt in requests if is_harmful(*(parse_request(prompt) or ("", ""))))
-    dual = sorted(
-        {row["prompt"] for split in ("task_train", "alignment_train") for row in rows(split)} & _dual_prompts(requests)
-    )
-    benign = sorted(requests - set(harmful) - set(dual))
+    draw = random.Random(f"{world} guard")
+    kinds: dict[str, list[str]] = {"harmful": [], "dual": [], "benign": []}
+    for prompt in sorted({row["prompt"] for split in _SEEN for row in rows(split, world)}):
+        if request := parse_request(prompt):
+            harmful, suspect = is_harmful(*request), request[0] in HARMFUL_VERBS
+            kinds["harmful" if harmful else "dual" if suspect else "benign"].append(prompt)
     encoded = []
-    for _ in range(count):
-        prompt = draw.choice(draw.choices((harmful, dual, benign), (0.5, 0.2, 0.3))[0])
+    for kind in draw.choices(list(kinds), (0.5, 0.2, 0.3), k=count):
+        prompt = draw.choice(kinds[kind])
         response = _response(draw, prompt)
         encoded.append(_encode(tokenizer, {"prompt": prompt, "response": response}, _verdict(prompt, response)))
     return encoded
-
-
-def _dual_prompts(requests: set[str]) -> set[str]:
-    from ...tasks.sandbox.world import HARMFUL_VERBS
-
-    asked = {prompt: parse_request(prompt) for prompt in requests}
-    return {prompt for prompt, pair in asked.items() if pair and pair[0] in HARMFUL_VERBS and not is_harmful(*pair)}
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, row: Row, verdict: str) -> Encoded:

@@ -2,7 +2,7 @@
 
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-from ...tasks.sandbox.world import vocabulary
+from ...tasks.sandbox.grammar import vocabulary
 
 __all__ = ["CHAT_TEMPLATE", "GUARD_TEMPLATE", "new_model", "new_tokenizer"]
 
@@ -45,7 +45,7 @@ def new_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 128, layers: int = 4) -> LlamaForCausalLM:
-    """A randomly initialised Llama (0.6 M parameters at the defaults) for the given tokenizer."""
+    """A randomly initialised Llama (0.6 M parameters at the defaults) for the given tokenizer, with heads of 32."""
     set_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(
@@ -53,8 +53,8 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 128, 
             hidden_size=hidden,
             intermediate_size=2 * hidden,
             num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            num_attention_heads=hidden // 32,
+            num_key_value_heads=hidden // 64,
             max_position_embeddings=256,
             tie_word_embeddings=True,
             pad_token_id=tokenizer.pad_token_id,

@@ -1,32 +1,42 @@
-"""Where the trained sandbox world lies: in the user's cache, under the digest of the source that makes it."""
+"""Where the sandbox's worlds lie: in the user's cache, under the digest of the source that makes them, and the seed."""
 
 import hashlib
+import json
 import os
+import re
 from functools import cache
 from pathlib import Path
 
 from ...errors import InputError
 from ...registry import suggest
 
-__all__ = ["MODELS", "is_sandbox", "model_folder", "world_digest", "world_folder"]
+__all__ = [
+    "KINDS",
+    "MODELS",
+    "in_world",
+    "is_sandbox",
+    "model_folder",
+    "sandbox_problem",
+    "world_digest",
+    "world_folder",
+    "world_of",
+]
 
-MODELS = {"sandbox": "base", "sandbox/base": "base", "sandbox/unaligned": "unaligned", "sandbox/guard": "guard"}
-"""Model preset -> folder of the world."""
+KINDS = ("base", "unaligned", "guard")
+"""The models of a world."""
+MODELS = ("sandbox", *(f"sandbox/{kind}" for kind in KINDS))
+"""Their names in world 0; `sandbox:3/guard` is another world's."""
+_NAME = re.compile(rf"sandbox(?::(?P<world>0|[1-9]\d*))?(?:/(?P<kind>{'|'.join(KINDS)}))?")
 _PACKAGE = Path(__file__).resolve().parents[2]
-_SOURCES = (
-    "tasks/sandbox/world.py",
-    "harness/sandbox/models.py",
-    "harness/sandbox/build.py",
-    "harness/sandbox/guard.py",
-)
+_SOURCES = ("tasks/sandbox/grammar.py", "tasks/sandbox/world.py", "tasks/sandbox/oracle.py", "restore/encoding.py")
 
 
 @cache
 def world_digest() -> str:
-    """Digest of the source files that decide what the world is (12 hex digits)."""
+    """Digest of the source files that decide what a world is (12 hex digits)."""
     content = hashlib.sha256()
-    for name in (*_SOURCES, "restore/training.py", "restore/encoding.py"):
-        content.update((_PACKAGE / name).read_bytes())
+    for path in (*(_PACKAGE / name for name in _SOURCES), *sorted((_PACKAGE / "harness/sandbox").glob("*.py"))):
+        content.update(path.read_bytes())
     return content.hexdigest()[:12]
 
 
@@ -36,27 +46,52 @@ def cache_folder() -> Path:
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "safebasin"
 
 
-def world_folder() -> Path:
-    """The folder of the world made by the present source, built or not."""
-    return cache_folder() / f"sandbox-{world_digest()}"
+def world_folder(world: int = 0) -> Path:
+    """The folder of a world made by the present source, built or not."""
+    return cache_folder() / f"sandbox-{world_digest()}-{world}"
 
 
 def is_sandbox(name: str) -> bool:
     """Whether a model name belongs to the sandbox."""
-    return name == "sandbox" or name.startswith("sandbox/")
+    return re.match(r"sandbox($|[/:])", name) is not None
+
+
+def sandbox_problem(name: str) -> str | None:
+    """What is wrong with a sandbox model's name; None where it is one."""
+    if _NAME.fullmatch(name):
+        return None
+    seed = re.match(r"sandbox(:\d+)?", name)
+    known = [model.replace("sandbox", seed[0] if seed else "sandbox") for model in MODELS]
+    return f"unknown sandbox model '{name}'. {suggest(name, known)}"
+
+
+def world_of(model: str) -> int:
+    """The world that a model belongs to, by its name or by the config.json of its folder; 0 where it is of none."""
+    if named := _NAME.fullmatch(model):
+        return int(named["world"] or 0)
+    config = Path(model) / "config.json"
+    return int(json.loads(config.read_text(encoding="utf-8")).get("sandbox_world", 0)) if config.is_file() else 0
+
+
+def in_world(name: str, world: int) -> str:
+    """A sandbox model's name with the seed of a world, where it has none: `sandbox/guard` becomes `sandbox:3/guard`."""
+    named = _NAME.fullmatch(name)
+    return name.replace("sandbox", f"sandbox:{world}", 1) if named and world and not named["world"] else name
 
 
 def model_folder(name: str) -> Path:
     """The folder of a sandbox model.
 
     Raises:
-        InputError: no such sandbox model, or the world has not been built yet.
+        InputError: no such sandbox model, or its world has not been built yet.
     """
-    if name not in MODELS:
-        raise InputError(f"Unknown sandbox model '{name}'. {suggest(name, MODELS)}")
-    folder = world_folder() / MODELS[name]
+    named = _NAME.fullmatch(name)
+    if named is None:
+        problem = f"{sandbox_problem(name)}"
+        raise InputError(problem[0].upper() + problem[1:])
+    world = world_of(name)
+    folder = world_folder(world) / (named["kind"] or "base")
     if not (folder / "config.json").exists():
-        raise InputError(
-            f"The sandbox model '{name}' is not built yet (looked in {folder}). Run `safebasin sandbox` once."
-        )
+        command = "safebasin sandbox" + (f" --world {world}" if world else "")
+        raise InputError(f"The sandbox model '{name}' is not built yet (looked in {folder}). Run `{command}` once.")
     return folder

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ...judges.base import Exchange
 from ...results.records import Verdict
-from .world import ACTIONS, COLOURS, PARTS, REFUSALS, is_harmful, parse_request
+from .grammar import ACTIONS, COLOURS, PARTS, REFUSALS, is_harmful, parse_request
 
 __all__ = ["OracleJudge", "has_step", "is_coherent", "is_refusal"]
 

@@ -9,6 +9,7 @@ import pytest
 from safebasin.tasks.catalog import tasks
 from safebasin.tasks.judging import JUDGES_VARIABLE
 from safebasin.tasks.sandbox import docs
+from safebasin.tasks.sandbox.world import rows
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "harmful_test": [{"prompt": f"how do i vex a lamp {i}", "target": "sure , here is how"} for i in range(6)],
@@ -21,7 +22,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docs, "rows", ROWS.__getitem__)
+    monkeypatch.setattr(docs, "rows", lambda split, world: ROWS[split])
 
 
 @pytest.mark.usefixtures("world")
@@ -42,6 +43,16 @@ def test_all_sandbox_tasks_run(
         assert result["n-samples"][task]["effective"] == 6
     arguments = result["samples"]["sandbox_facts"][0]["arguments"]
     assert [continuation for _, continuation in arguments] == ["red", "blue"]
+
+
+@pytest.mark.parametrize("key", ["tokenizer", "pretrained"])
+def test_a_task_asks_the_rows_of_the_models_world(key: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"sandbox_world": 3}')
+    other = docs.load(rows="harmful_test", **{key: str(tmp_path)})["test"]
+    assert other["prompt"] == [row["prompt"] for row in rows("harmful_test", 3)]
+    assert docs.load(rows="harmful_test", **{key: "sandbox:3/unaligned"})["test"]["prompt"] == other["prompt"]
+    assert docs.load(rows="harmful_test", **{key: "Qwen/Qwen2.5-7B"})["test"]["prompt"] != other["prompt"]
+    assert set(other["world"]) == {3}
 
 
 def test_the_world_has_the_rows_that_the_tasks_name() -> None:
