@@ -30,6 +30,9 @@ def aggregate(results: Sequence[MethodResult]) -> "pd.DataFrame":
     """One row per model and method; a method with a failed seed is left out of it with that seed, and `seeds` says so.
 
     Rates in percent, losses in nats per token, as in `leaderboard`. See `NOTES` for intervals and tests.
+
+    Raises:
+        InputError: results under one model's name are of different models, so their seeds are not replicas.
     """
     import pandas as pd
 
