@@ -46,10 +46,10 @@ class Resampling:
 
     Worlds are drawn with replacement; within each world drawn, its fine-tunings; and, independently of both, prompts.
     A prompt drawn brings its responses in all worlds and fine-tunings (crossed: Owen 2007, "The pigeonhole bootstrap"):
-    fine-tunings of a world answer the same prompts, and one that is hard for one of them is hard for the others, so that
-    drawing prompts anew within each would pass them off as so many more. Where worlds have prompts of their own, those
-    at the same places are drawn, which does no harm. What there is only one of is not drawn, and intervals say nothing
-    of it. As in every bootstrap of several levels, the lower ones are counted again in the upper ones: intervals are,
+    fine-tunings of a world answer the same prompts, and what is hard for one of them is hard for the others; drawing
+    prompts anew within each would pass them off as so many more. Where worlds have prompts of their own, those at the
+    same places are drawn, which does no harm. What there is only one of is not drawn, and intervals say nothing of it.
+    As in every bootstrap of several levels, the lower ones are counted again in the upper ones: intervals are,
     if anything, too wide (Davison and Hinkley 1997, section 3.8).
     """
 

@@ -63,7 +63,7 @@ def _row(result: MethodResult) -> _Cells:
     row: _Cells = {name: getattr(result, name) for name in (*TEXT_COLUMNS, "seed")}
     row["status"] = " ".join(result.status.split())  # An error message of several lines must stay one CSV row.
     row |= {name: getattr(result, name) for name in ("safety_examples", "minutes", "peak_gb")}
-    row |= result.metrics | {"model_digest": result.model_digest or None}
+    row |= {**result.metrics, "model_digest": result.model_digest or None}
     for role, samples in result.safety.items():
         if not samples and result.status != "ok":
             continue
