@@ -85,22 +85,36 @@ class Resampling:
         drawn = np.tensordot(self.prompts(values.shape[2]), values, axes=(1, 2))
         return np.asarray((self.rows * drawn).sum((1, 2)))
 
-    def interval(self, means: Array, confidence: float = 0.95) -> tuple[float, float]:
-        """The expanded percentile interval of draws.
+    def interval(self, values: Array, confidence: float = 0.95) -> tuple[float, float]:
+        """The expanded percentile interval of the mean of values, as in `means`.
 
         Percentiles are too narrow for few units: the variance of n values drawn from n is too small by (n - 1) / n, and
-        the normal quantile is no t quantile. So the percentiles are taken at the level of
-        -sqrt(n / (n - 1)) t(n - 1) (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4.1),
-        n being the worlds, or the fine-tunings of an only world. With 2 or 3 units it is nearly the whole range.
+        a normal quantile is no t quantile. So they are taken at the level of -sqrt(n / (n - 1)) t (Hesterberg 2015,
+        "What Teachers Should Know About the Bootstrap", section 4.1), n being the worlds, or the fine-tunings of an
+        only world. As prompts are many, this is done to the share of the variance that remains when prompts are not
+        drawn, and t has the degrees of freedom of the two together (Satterthwaite 1946).
         """
         from scipy.stats import norm, t
 
-        units = self.worlds if self.worlds > 1 else self.finetunings
+        means = self.means(values)
         tail = (1 - confidence) / 2
-        if units > 1:
-            tail = float(norm.cdf(np.sqrt(units / (units - 1)) * t.ppf(tail, units - 1)))
+        factor, freedom = self._few_units(values, float(means.var()))
+        if factor > 1:
+            tail = float(norm.cdf(factor * t.ppf(tail, freedom)))
         low, high = np.quantile(means, [tail, 1 - tail])
         return float(low), float(high)
+
+    def _few_units(self, values: Array, variance: float) -> tuple[float, float]:
+        """(how much wider the interval must be, degrees of freedom); a factor of 1 where nothing needs to be done."""
+        units = self.worlds if self.worlds > 1 else self.finetunings
+        if units == 1 or variance <= 0:
+            return 1.0, float("inf")
+        upper = variance if values.ndim == 2 else min(variance, float(self.means(values.mean(2)).var()))
+        corrected = upper * units / (units - 1)
+        lower = variance - upper
+        lowest = lower**2 / (values.shape[2] - 1) if values.ndim == 3 and values.shape[2] > 1 else 0.0
+        total = corrected + lower
+        return float(np.sqrt(total / variance)), total**2 / (corrected**2 / (units - 1) + lowest)
 
 
 def estimate(values: Array, draws: Resampling, most: Array | None = None) -> Estimate:
@@ -112,7 +126,7 @@ def estimate(values: Array, draws: Resampling, most: Array | None = None) -> Est
         most: `values` with unparsed verdicts counted as harm; it decides the high end, as in `statistics.rate`.
     """
     most = values if most is None else most
-    low, high = draws.interval(draws.means(values))[0], draws.interval(draws.means(most))[1]
+    low, high = draws.interval(values)[0], draws.interval(most)[1]
     if values.ndim == 3 and values.min() == values.max() and most.min() == most.max():
         low, high = _when_all_agree(values, most)
     return Estimate(float(values.mean()), low, high)
@@ -152,7 +166,7 @@ def compare(a: tuple[Array, Array], b: tuple[Array, Array], draws: Resampling) -
     ps = [(_bootstrap_p(m), sign_flip(_by_world(d))) for m, d in zip(means, (least, most), strict=True)]
     split = least.mean() < 0 < most.mean()
     p_bootstrap, p_worlds = (1.0 if split else max(pair) for pair in zip(*ps, strict=True))
-    low, high = draws.interval(means[0])[0], draws.interval(means[1])[1]
+    low, high = draws.interval(least)[0], draws.interval(most)[1]
     return Comparison(float(value.mean()), low, high, p_bootstrap, p_worlds)
 
 

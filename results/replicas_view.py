@@ -64,6 +64,7 @@ def print_replicas(table: pd.DataFrame, console: Console, lacking: Mapping[str, 
         for row in cells[1:]:
             shown.add_row(*map(Text, row))
         console.print(shown)
+        console.print()
     for note in notes(table, lacking):
         console.print(Text(note, style="dim"))
 

@@ -46,8 +46,13 @@ def test_intervals_are_widened_for_few_worlds() -> None:
     values = np.random.default_rng(0).normal(50, 5, size=(8, 1))
     draws = Resampling(8, 1)
     tail = norm.cdf(np.sqrt(8 / 7) * t.ppf(0.025, 7))
-    assert draws.interval(draws.means(values)) == tuple(np.quantile(draws.means(values), [tail, 1 - tail]))
+    assert draws.interval(values) == tuple(np.quantile(draws.means(values), [tail, 1 - tail]))
     assert tail < 0.01
+
+
+def test_they_are_not_where_worlds_do_not_differ() -> None:
+    draws, values = Resampling(3, 1), outcomes(30, 30, 30, prompts=200)
+    assert draws.interval(values) == pytest.approx(np.quantile(draws.means(values), [0.025, 0.975]), abs=1)
 
 
 def test_responses_that_are_all_alike_do_not_make_a_rate_certain() -> None:
