@@ -25,7 +25,7 @@ from .files import locked, make_folder
 from .judge import judge_cells, judges_of
 from .manifest import write_manifest
 from .memory import memory_plan
-from .models import ModelSource, resolve
+from .models import ModelSource, described, resolve
 from .naming import slug
 from .plan import BuildStep, Cell, Plan, make_plan
 from .progress import Bars, bars
@@ -234,7 +234,7 @@ def _write_manifest(state: _State) -> None:
         {
             "plan": state.plan.digest,
             "seeds": list(state.config.seeds),
-            "models": {name: {"digest": m.digest, "revision": m.revision} for name, m in state.models.items()},
+            "models": described(state.models),
             "checkpoints": {name: checkpoint.digest for name, checkpoint in state.checkpoints.items()},
             "judges": [judge.identity for judge in state.store.judges(state.plan.digest)],
             "engine": state.engine,
