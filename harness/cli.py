@@ -73,11 +73,15 @@ def run(
 def report(
     folder: Annotated[Path, typer.Argument(help="Run folder.")],
     store: StoreOption = None,
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", help="Method that others are compared with over worlds, beside lora."),
+    ] = None,
 ) -> None:
     """Prints the leaderboard of a run and rewrites leaderboard.csv and leaderboard.md from the store."""
     from .report import report as write_report
 
-    write_report(folder, _console(), store)
+    write_report(folder, _console(), store, reference)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..results.export import replace_text
+from .cpu import cpu_facts, processor
 
 __all__ = ["write_manifest"]
 
@@ -32,15 +33,13 @@ def _hardware() -> dict[str, Any]:
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"machine": platform.machine(), "processor": _processor(), "threads": torch.get_num_threads(), "gpus": gpus}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "machine": platform.machine(),
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "cpu": cpu_facts(),
+        "gpus": gpus,
+    }
 
 
 def write_manifest(path: Path, facts: Mapping[str, Any]) -> None:

@@ -1,13 +1,15 @@
 """Base models of a run: presets, hub ids and folders, made ready and identified by the digest of their weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..tasks.sandbox.location import is_sandbox, model_folder
 from .digests import folder_digest
 
-__all__ = ["ModelSource", "resolve"]
+__all__ = ["ModelSource", "described", "resolve"]
 
 _FILES = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -41,6 +43,24 @@ def resolve(name: str, revision: str | None = None, unaligned: str | None = None
         )
     before = resolve(unaligned) if unaligned else None
     return ModelSource(name, str(folder), revision, folder_digest(folder, _FILES), before)
+
+
+def described(models: Mapping[str, ModelSource]) -> dict[str, dict[str, Any]]:
+    """What the manifest says of the models: digest, revision, and of a sandbox world the digests of all its models.
+
+    A world is made anew on every machine, and differs between kinds of CPU: these digests tell which one it was.
+    """
+    return {
+        name: {"digest": source.digest, "revision": source.revision}
+        | ({"world": _world(Path(source.location).parent)} if is_sandbox(name) else {})
+        for name, source in models.items()
+    }
+
+
+def _world(folder: Path) -> dict[str, str | None]:
+    """Digest of each model of a world; None for one that is not there."""
+    parts = {part: folder / part for part in ("base", "unaligned", "guard")}
+    return {part: folder_digest(own, _FILES) if own.is_dir() else None for part, own in parts.items()}
 
 
 def _folder(name: str, revision: str | None) -> Path:

@@ -18,6 +18,7 @@ from .evaluate import task_infos
 from .judge import judged_as
 from .naming import slug
 from .plan import Cell, Plan, Row, frontier_points
+from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
 from .store import JudgeRecord, Store
 
 if TYPE_CHECKING:
@@ -28,15 +29,24 @@ __all__ = ["PLAN", "load_plan", "load_run", "name_of", "open_store", "report", "
 PLAN, STORE = "plan.json", "store.sqlite"
 
 
-def report(folder: Path, console: Console, store_path: Path | None = None) -> "pd.DataFrame":
+def report(
+    folder: Path, console: Console, store_path: Path | None = None, reference: str | None = None
+) -> "pd.DataFrame":
     """Rewrites leaderboard.csv and leaderboard.md of a run folder and prints the table.
 
     A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
-    visage.svg.
+    visage.svg; one with several worlds of one preset replicas.csv and .md, the table of claims over worlds.
+
+    Args:
+        folder: of the run.
+        console: where the tables go.
+        store_path: folder of a store shared with other runs.
+        reference: method that others are compared with over worlds and on the frontier; the first one that repairs by
+            default.
 
     Raises:
-        InputError: the folder holds no run, or nothing of it is finished.
+        InputError: the folder holds no run, nothing of it is finished, or rows of one model are of different models.
     """
     from ..results.aggregate import aggregate, write_aggregate
     from ..results.export import write_csv, write_markdown
@@ -54,12 +64,16 @@ def report(folder: Path, console: Console, store_path: Path | None = None) -> "p
     frame = leaderboard(results)
     if len(plan.config.seeds) > 1:
         write_aggregate(aggregate(results), folder / "leaderboard-seeds.csv")
+    over_worlds = preset_of([model.id for model in plan.config.models]) is not None
     if plan.config.frontier:
-        write_frontier(frontier(results, frontier_points(plan.config)), folder)
+        points = frontier(results, frontier_points(plan.config))
+        write_frontier(points, folder, reference, over_worlds)
     write_visage(results, folder)
     write_csv(frame, folder / "leaderboard.csv")
     write_markdown(frame, folder / "leaderboard.md")
     render(frame, console)
+    if over_worlds:
+        report_replicas(results, folder, console, reference)
     return frame
 
 
@@ -91,19 +105,21 @@ def results_of(plan: Plan, folder: Path, store: Store) -> list[MethodResult]:
     """One result per row of the plan.
 
     Raises:
-        InputError: nothing of the run is finished yet.
+        InputError: nothing of the run is finished yet, or its rows are of other models than the run's.
     """
     assigned = store.assignments(plan.digest)
     if not assigned:
         raise InputError(f"Nothing of the run in {folder} is finished yet. Run `safebasin run` first.")
     judges = {spec.id: store.judges(judged_as(plan.digest, _world(folder, spec.id))) for spec in plan.config.models}
     tasks = task_infos(plan.config)
-    return [
+    results = [
         _result(
             row, [cell for cell in plan.cells if cell.row == row], folder, store, assigned, judges[row.model], tasks
         )
         for row in plan.rows
     ]
+    check_against_manifest(folder, results)
+    return results
 
 
 def _world(folder: Path, model: str) -> int:
@@ -124,6 +140,7 @@ def _result(
     done = {cell: key for cell, (key, _) in status.items() if key}
     faults = [state for key, state in status.values() if state != "ok"]
     built = load_checkpoint(folder / "checkpoints" / row.build) if row.build else None
+    name = f"{row.model} / {row.label} / seed {row.seed}"
     return MethodResult(
         model=row.model,
         method=row.label,
@@ -141,6 +158,7 @@ def _result(
         safety_examples=built.safety_examples if built else 0,
         minutes=built.minutes if built else None,
         peak_gb=built.peak_gb if built else None,
+        model_digest=model_digest_of(name, [store.cell_parts(key) for key in done.values()]),
     )
 
 

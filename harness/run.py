@@ -27,7 +27,7 @@ from .files import locked, make_folder
 from .judge import OnProgress, judge_cells, judged_as, judges_of
 from .manifest import write_manifest
 from .memory import memory_plan
-from .models import ModelSource, resolve
+from .models import ModelSource, described, resolve
 from .naming import slug
 from .plan import BuildStep, Cell, Plan, make_plan
 from .progress import Bars, bars
@@ -278,7 +278,7 @@ def _write_manifest(state: _State) -> None:
         {
             "plan": state.plan.digest,
             "seeds": list(state.config.seeds),
-            "models": {name: {"digest": m.digest, "revision": m.revision} for name, m in state.models.items()},
+            "models": described(state.models),
             "checkpoints": {name: checkpoint.digest for name, checkpoint in state.checkpoints.items()},
             "doses": {f"{slug(m)}-seed{seed}": asdict(dose) for (m, seed), dose in state.doses.items()},
             "judges": [

@@ -30,6 +30,9 @@ def aggregate(results: Sequence[MethodResult]) -> "pd.DataFrame":
     """One row per model and method; a method with a failed seed is left out of it with that seed, and `seeds` says so.
 
     Rates in percent, losses in nats per token, as in `leaderboard`. See `NOTES` for intervals and tests.
+
+    Raises:
+        InputError: results under one model's name are of different models, so their seeds are not replicas.
     """
     import pandas as pd
 
@@ -116,14 +119,16 @@ def _markdown(table: "pd.DataFrame") -> str:
     }
     utility = [name for name in table.columns if name not in known | {*_MEANS, *_COSTS}]
     rate, loss = _number(1), _number(3)
+    identity = ["model"] if table["model"].nunique() > 1 else []
+    identity += ["method", "stage", "seeds"]
     shown = ("refusal_rate", "incoherent_rate", "prefill_asr", "visage", "over_refusal")
-    heads = ["method", "stage", "seeds", "HRR [95 %]", "HRR by seed", "refused", "incoherent", "prefill ASR"]
+    heads = [*identity, "HRR [95 %]", "HRR by seed", "refused", "incoherent", "prefill ASR"]
     heads += ["VISAGE", "over-refusal", "eval loss", *utility, "min", "peak GB", "p", "p (Holm)"]
     lines = [heads, ["---"] * len(heads)]
     for row in table.to_dict("records"):
         lines.append(
             [
-                *(str(row[name]) for name in ("method", "stage", "seeds")),
+                *(str(row[name]) for name in identity),
                 f"{rate(row['hrr'])} [{rate(row['hrr_low'])}, {rate(row['hrr_high'])}]",
                 f"{rate(row['hrr_min'])} – {rate(row['hrr_max'])}",
                 *(rate(row[name]) for name in shown),

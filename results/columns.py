@@ -15,6 +15,7 @@ AFTER_UTILITY = (
     *("over_refusal_low", "over_refusal_high", "over_refusal_incoherent_rate"),
     *("under_refusal", "under_refusal_low", "under_refusal_high"),
     *("visage_mean", "visage_half_width", "visage_judged", "visage_refused"),
+    "model_digest",
 )
 TEXT_COLUMNS = ("model", "method", "stage", "status")
 COUNT_COLUMNS = ("seed", "n", "safety_examples")
@@ -27,5 +28,6 @@ def utility_columns(names: Sequence[str]) -> list[str]:
 
 def column_types(names: Sequence[str]) -> dict[str, str]:
     """The pandas type of each column: text, a count that may be empty, or a number in percent or its own unit."""
-    kinds = dict.fromkeys(TEXT_COLUMNS, "str") | dict.fromkeys(COUNT_COLUMNS, "Int64")
+    kinds = {"model_digest": "string"}  # may be empty, which "str" is not in pandas 2
+    kinds |= dict.fromkeys(TEXT_COLUMNS, "str") | dict.fromkeys(COUNT_COLUMNS, "Int64")
     return {name: kinds.get(name, "float64") for name in names}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError
 from .columns import AFTER_UTILITY, BEFORE_UTILITY, column_types
 from .display import displayed, failures, heading, records, remarks
+from .identity import check_one_model_per_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,8 @@ def read_csv(path: Path) -> pd.DataFrame:
     """Reads what `write_csv` wrote, with the same column types.
 
     Raises:
-        InputError: the file cannot be read, or is not a leaderboard.
+        InputError: the file cannot be read, is not a leaderboard, or was put together from several that do not belong
+            together.
     """
     import pandas as pd
 
@@ -46,10 +48,22 @@ def read_csv(path: Path) -> pd.DataFrame:
             f"{path} is not a leaderboard: it lacks the columns {', '.join(missing)}; "
             "run `safebasin report` to write it again"
         )
+    _check_rows(frame, path)
     try:
         return frame.astype(column_types(list(frame.columns)))
     except ValueError as error:
         raise InputError(f"{path} has a bad value: {error}; run `safebasin report` to write it again") from error
+
+
+def _check_rows(frame: pd.DataFrame, path: Path) -> None:
+    check_one_model_per_name(zip(frame["model"], frame["model_digest"].fillna(""), strict=True))
+    twice = frame[frame.duplicated(["model", "method", "seed"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise InputError(
+            f"{path} has {row['model']} / {row['method']} / seed {row['seed']} more than once: a row that is copied is "
+            "no replica. Keep one of them."
+        )
 
 
 def write_markdown(frame: pd.DataFrame, path: Path, notes: Sequence[str] = ()) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .columns import utility_columns
 from .leaderboard import leaderboard
 from .method_result import MethodResult
+from .statistics import holm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,10 @@ def frontier(results: Sequence[MethodResult], points: Mapping[str, tuple[str, fl
 
     Returns:
         model, method, epsilon, seed, hrr, refusal_rate (whole refusals), incoherent_rate, over_refusal, the utility
-        tasks, eval_loss and minutes. Rates in percent, loss in nats per token. Failed rows are left out.
+        tasks, eval_loss, minutes and model_digest. Rates in percent, loss in nats per token. Failed rows are left out.
+
+    Raises:
+        InputError: results under one model's name are of different models.
     """
     frame = leaderboard(results)
     frame = frame[frame["status"] == "ok"]
@@ -41,7 +45,16 @@ def frontier(results: Sequence[MethodResult], points: Mapping[str, tuple[str, fl
         method=[points[label][0] if label in points else label for label in labels],
     )
     utility = utility_columns(list(frame.columns))
-    measures = ["hrr", "refusal_rate", "incoherent_rate", "over_refusal", *utility, "eval_loss", "minutes"]
+    measures = [
+        "hrr",
+        "refusal_rate",
+        "incoherent_rate",
+        "over_refusal",
+        *utility,
+        "eval_loss",
+        "minutes",
+        "model_digest",
+    ]
     return frame[["model", "method", "epsilon", "seed", *measures]].reset_index(drop=True)
 
 
@@ -52,99 +65,111 @@ def _measures(frame: pd.DataFrame) -> list[str]:
     return [name for name in (*HIGHER_IS_BETTER, *utility) if frame[name].notna().any()]
 
 
-def at_equal_loss(frame: pd.DataFrame, reference: str, budgets: Sequence[float] = BUDGETS) -> pd.DataFrame:
+def at_equal_loss(
+    frame: pd.DataFrame, reference: str, budgets: Sequence[float] = BUDGETS, over_worlds: bool = False
+) -> pd.DataFrame:
     """Compares the methods of a frontier at no more than the same evaluation loss.
 
     A method's point at a budget is the one with the largest epsilon whose evaluation loss is at most that of the
-    fine-tuned model of the same seed plus the budget; the fine-tuned model itself, where none is. It is what a user
-    who tolerates that loss would choose, without a look at anything else.
+    fine-tuned model of the same world and seed plus the budget; the fine-tuned model itself, where none is. It is what
+    a user who tolerates that loss would choose, without a look at anything else.
 
     Args:
-        frame: what `frontier` made, of one model, with rows `lora`.
+        frame: what `frontier` made, with rows `lora`; of one model, or of several that are worlds of one preset.
         reference: the method that others are compared with.
         budgets: rises of the evaluation loss, in nats per token.
+        over_worlds: whether the models are replicas, to be averaged over.
 
     Returns:
-        One row per budget and method: the mean over seeds of each measure, and in `<measure>_p` the p-value of a
-        two-sided paired t-test over seeds against the reference (empty where all seeds agree).
+        One row per budget and method: worlds, seeds (the replicas: pairs of world and seed), the mean over them of each
+        measure and the evaluation loss. In `<measure>_p` the p-value of a two-sided paired test against the reference
+        (empty where all replicas agree): over several worlds `hierarchy.sign_flip` of the worlds' means, else a t-test
+        over seeds; in `<measure>_p_holm` the same corrected over the budgets and methods of the measure. Over several
+        worlds also `<measure>_low` and `_high`, the hierarchical bootstrap of worlds and seeds.
+
+    Raises:
+        InputError: several models that are no replicas, several under one name, the same twice, or a method without
+            points in some world and seed.
     """
     import pandas as pd
 
-    chosen = pd.concat([_at(frame, budget) for budget in budgets], ignore_index=True)
-    measures, rows = _measures(frame), []
+    from .frontier_worlds import check_replicas, chosen_at, intervals, paired_p
+
+    check_replicas(frame, TUNED, over_worlds)
+    chosen = pd.concat([chosen_at(frame, budget, TUNED) for budget in budgets], ignore_index=True)
+    measures, rows = [*_measures(frame), "eval_loss"], []
     for (budget, method), group in chosen.groupby(["budget", "method"], sort=False):
-        row: dict[str, Any] = {"budget": budget, "method": method, "seeds": len(group)}
-        row |= {name: group[name].mean() for name in (*measures, "eval_loss")}
+        row: dict[str, Any] = {"budget": budget, "method": method}
+        row |= {"worlds": group["model"].nunique(), "seeds": len(group)}
+        row |= {name: group[name].mean() for name in measures}
         others = chosen[(chosen["budget"] == budget) & (chosen["method"] == reference)]
-        row |= {f"{name}_p": _paired_p(group, others, name) for name in measures if method != reference}
-        rows.append(row)
-    return pd.DataFrame(rows)
+        row |= {f"{name}_p": paired_p(group, others, name) for name in measures if method != reference}
+        rows.append(row | (intervals(group, measures) if over_worlds else {}))
+    table = pd.DataFrame(rows)
+    for name in measures:
+        if f"{name}_p" in table:
+            table[f"{name}_p_holm"] = holm([None if p != p else p for p in table[f"{name}_p"].astype(float)])
+    return table
 
 
-def _at(frame: pd.DataFrame, budget: float) -> pd.DataFrame:
-    import pandas as pd
-
-    tuned = {row["seed"]: row for row in frame[frame["method"] == TUNED].to_dict("records")}
-    chosen: list[dict[Any, Any]] = []
-    for (method, seed), group in frame.dropna(subset=["epsilon"]).groupby(["method", "seed"], sort=False):
-        points = group.sort_values("epsilon").to_dict("records")
-        within = [row for row in points if row["eval_loss"] <= tuned[seed]["eval_loss"] + budget]
-        best = within[-1] if within else tuned[seed]
-        chosen.append({**best, "method": method, "seed": seed, "budget": budget})
-    return pd.DataFrame(chosen)
-
-
-def _paired_p(group: pd.DataFrame, others: pd.DataFrame, name: str) -> float | None:
-    from scipy.stats import ttest_rel
-
-    both = group.set_index("seed")[name].to_frame("a").join(others.set_index("seed")[name].to_frame("b"), how="inner")
-    difference = both["a"] - both["b"]
-    if len(both) < 2 or not difference.std() > 0:
-        return None
-    return float(ttest_rel(both["a"], both["b"]).pvalue)
-
-
-def write_frontier(frame: pd.DataFrame, folder: Path, reference: str | None = None) -> list[Path]:
+def write_frontier(
+    frame: pd.DataFrame, folder: Path, reference: str | None = None, over_worlds: bool = False
+) -> list[Path]:
     """Writes frontier.csv, frontier.svg and, where there is something to compare, frontier-at-equal-loss.csv and .md.
 
     Args:
         frame: what `frontier` made.
         folder: where to.
         reference: the method to compare with; the first on the frontier by default.
+        over_worlds: whether several models are replicas of one preset; other models are not averaged, and so neither
+            compared nor drawn.
 
     Raises:
         InputError: a file cannot be written.
     """
     from .export import replace_text
     from .frontier_chart import draw
+    from .frontier_worlds import lacking
 
     swept = frame.dropna(subset=["epsilon"])["method"].tolist()
     table = folder / "frontier.csv"
     replace_text(table, frame.to_csv(index=False, float_format="%.6g"))
     written = [table]
-    if swept and frame["model"].nunique() == 1:
-        if (frame["method"] == TUNED).any():
+    if swept and (over_worlds or frame["model"].nunique() == 1):
+        missing = lacking(frame, TUNED)
+        complete = frame[~frame["method"].isin(list(missing))]
+        swept = complete.dropna(subset=["epsilon"])["method"].tolist()
+        if swept and TUNED not in missing:
             equal = folder / "frontier-at-equal-loss.csv"
-            compared = at_equal_loss(frame, reference or swept[0])
+            compared = at_equal_loss(complete, reference or swept[0], over_worlds=over_worlds)
             replace_text(equal, compared.to_csv(index=False, float_format="%.6g"))
-            replace_text(equal.with_suffix(".md"), _markdown(compared, _measures(frame)))
+            replace_text(equal.with_suffix(".md"), _markdown(compared, _measures(complete), list(missing)))
             written += [equal, equal.with_suffix(".md")]
         replace_text(folder / "frontier.svg", draw(frame, _measures(frame)))
         written.append(folder / "frontier.svg")
     return written
 
 
-def _markdown(table: pd.DataFrame, measures: Sequence[str]) -> str:
-    """The comparison as a table: means over seeds, with a star where p < 0.05 against the reference."""
+def _markdown(table: pd.DataFrame, measures: Sequence[str], missing: Sequence[str]) -> str:
+    """The comparison as a table: means over replicas, with a star where p < 0.05 against the reference."""
+    worlds = int(table["worlds"].max())
     heads = ["loss may rise by", "method", "eval loss", *measures]
     lines = [heads, ["--:", ":--", *["--:"] * (len(heads) - 2)]]
     for row in table.to_dict("records"):
         cells = [_starred(row, name) for name in measures]
-        lines.append([f"{row['budget']:g}", str(row["method"]), f"{row['eval_loss']:.4f}", *cells])
-    note = "A star: p < 0.05, paired t-test over seeds against the method whose rows have none; not corrected."
+        loss = f"{row['eval_loss']:.4f}{_star(row, 'eval_loss')}"
+        lines.append([f"{row['budget']:g}", str(row["method"]), loss, *cells])
+    test = f"sign-flip test over {worlds} worlds" if worlds > 1 else "paired t-test over seeds"
+    note = f"A star: p < 0.05, {test} against the method whose rows have none; not corrected. The CSV has Holm's."
+    if missing:
+        note += f" Not compared, as they have no finished row in some world or seed: {', '.join(missing)}."
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}\n"
 
 
 def _starred(row: Mapping[Any, Any], name: str) -> str:
+    return f"{row[name]:.1f}{_star(row, name)}"
+
+
+def _star(row: Mapping[Any, Any], name: str) -> str:
     p = row.get(f"{name}_p")
-    return f"{row[name]:.1f}{'*' if p is not None and p < 0.05 else ''}"
+    return "*" if p is not None and p < 0.05 else ""

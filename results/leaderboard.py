@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .columns import AFTER_UTILITY, BEFORE_UTILITY, TEXT_COLUMNS, column_types
+from .identity import check_one_model_per_name
 from .method_result import MethodResult, Sample
 from .records import Outcome
 from .statistics import Rate, holm, mcnemar_exact, rate
@@ -41,7 +42,7 @@ def leaderboard(results: Sequence[MethodResult]) -> pd.DataFrame:
 
     Raises:
         InputError: a role has no samples, over-refusal was not judged for refusal, or a method and its LoRA answered
-            different prompts.
+            different prompts, or results under one model's name are of different models.
         ValueError: two results are of the same model, method and seed.
     """
     import pandas as pd
@@ -49,6 +50,7 @@ def leaderboard(results: Sequence[MethodResult]) -> pd.DataFrame:
     keys = [(result.model, result.method, result.seed) for result in results]
     if twice := {key for key in keys if keys.count(key) > 1}:
         raise ValueError(f"more than one result for {sorted(twice)}")
+    check_one_model_per_name((result.model, result.model_digest) for result in results)
     utility = dict.fromkeys(name for result in results for name in result.metrics if name != "eval_loss")
     tests = _tests_against_lora(results)
     rows = [_row(result) | test for result, test in zip(results, tests, strict=True)]
@@ -61,7 +63,7 @@ def _row(result: MethodResult) -> _Cells:
     row: _Cells = {name: getattr(result, name) for name in (*TEXT_COLUMNS, "seed")}
     row["status"] = " ".join(result.status.split())  # An error message of several lines must stay one CSV row.
     row |= {name: getattr(result, name) for name in ("safety_examples", "minutes", "peak_gb")}
-    row |= result.metrics
+    row |= {**result.metrics, "model_digest": result.model_digest or None}
     for role, samples in result.safety.items():
         if not samples and result.status != "ok":
             continue

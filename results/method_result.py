@@ -66,6 +66,8 @@ class MethodResult:
     """How many safety examples the method was given."""
     minutes: float | None = None
     peak_gb: float | None = None
+    model_digest: str = ""
+    """Digest of the weights of `model`; empty where it is not known."""
 
     def __post_init__(self) -> None:
         name = self.name

@@ -1,5 +1,6 @@
 """Means and tests over seeds, against hand-made numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,10 @@ def test_it_is_written_as_csv_and_markdown(results: list[MethodResult], tmp_path
     write_aggregate(aggregate(results), tmp_path / "seeds.csv")
     assert "better" in (tmp_path / "seeds.csv").read_text()
     assert "| better | post-hoc | 2 | 15.0 [" in (tmp_path / "seeds.md").read_text()
+
+
+def test_several_models_are_told_apart(results: list[MethodResult], tmp_path: Path) -> None:
+    write_aggregate(aggregate([*results, replace(results[1], model="n")]), tmp_path / "seeds.csv")
+    text = (tmp_path / "seeds.md").read_text()
+    assert "| m | lora | fine-tuning | 2 |" in text
+    assert "| n | lora | fine-tuning | 1 |" in text

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from safebasin.errors import InputError
 from safebasin.results.frontier import at_equal_loss, frontier, write_frontier
 from safebasin.results.method_result import MethodResult, Sample
 from safebasin.results.records import Outcome
@@ -14,7 +15,7 @@ LOSS = {"lora": 1.0, "ours[epsilon=0.01]": 1.005, "ours[epsilon=0.1]": 1.05, "co
 REFUSED = {"lora": 10, "ours[epsilon=0.01]": 80, "ours[epsilon=0.1]": 90, "control[epsilon=0.01]": 60}
 
 
-def result(label: str, seed: int) -> MethodResult:
+def result(label: str, seed: int, model: str = "m") -> MethodResult:
     refused = REFUSED.get(label, 70) + seed
     outcomes = [Outcome.REFUSED if i < refused else Outcome.HARMFUL for i in range(100)]
     samples = [Sample(i, outcome, outcome == Outcome.REFUSED) for i, outcome in enumerate(outcomes)]
@@ -22,8 +23,8 @@ def result(label: str, seed: int) -> MethodResult:
     stage = "fine-tuning" if label == "lora" else "post-hoc"
     metrics = {"eval_loss": LOSS.get(label, 1.2) + seed, "skill": 50.0 + refused / 10}
     return MethodResult(
-        model="m", method=label, stage=stage, seed=seed, metrics=metrics,
-        safety={"hrr": samples, "over_refusal": innocent},
+        model=model, method=label, stage=stage, seed=seed, metrics=metrics,
+        safety={"hrr": samples, "over_refusal": innocent}, model_digest=f"digest of {model}",
     )  # fmt: skip
 
 
@@ -76,3 +77,55 @@ def test_files(frame: pd.DataFrame, tmp_path: Path) -> None:
 def test_without_a_tuned_model_nothing_is_compared(frame: pd.DataFrame, tmp_path: Path) -> None:
     written = write_frontier(frame[frame["method"] != "lora"], tmp_path)
     assert [path.name for path in written] == ["frontier.csv", "frontier.svg"]
+
+
+@pytest.fixture
+def worlds() -> pd.DataFrame:
+    """The same in six worlds with two seeds each, but that the control has fewer refusals in later ones."""
+    rows = [(label, seed, f"w{i}") for i in range(6) for seed in (0, 1) for label in ("lora", *POINTS)]
+    frame = frontier([result(*row) for row in rows], POINTS)
+    frame["refusal_rate"] -= [
+        int(m[1]) * (method == "control") for m, method in zip(frame["model"], frame["method"], strict=True)
+    ]
+    return frame
+
+
+def test_over_worlds_replicas_are_pairs_of_world_and_seed(worlds: pd.DataFrame) -> None:
+    table = at_equal_loss(worlds, "ours", [0.1, 0.3], over_worlds=True).set_index(["budget", "method"])
+    ours, control = table.loc[(0.3, "ours")], table.loc[(0.3, "control")]
+    assert (ours["worlds"], ours["seeds"], ours["refusal_rate"], control["refusal_rate"]) == (6, 12, 90.5, 68.0)
+    assert control["refusal_rate_low"] < 68 < control["refusal_rate_high"]
+    assert control["refusal_rate_p"] == 2 / 2**6  # the worlds are the unit, not the twelve fine-tunings
+    assert control["refusal_rate_p_holm"] == 2 * 2 / 2**6  # two budgets
+    assert pd.isna(control["over_refusal_p"])
+
+
+def test_each_world_has_its_own_bound(worlds: pd.DataFrame) -> None:
+    worlds.loc[worlds["model"] == "w3", "eval_loss"] += 5
+    table = at_equal_loss(worlds, "ours", [0.01], over_worlds=True).set_index("method")
+    assert table.loc["ours", "refusal_rate"] == 80.5
+
+
+def test_models_that_are_no_replicas_are_not_averaged(worlds: pd.DataFrame, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="w0, w1, w2, w3, w4, w5 are not averaged"):
+        at_equal_loss(worlds, "ours")
+    assert [path.name for path in write_frontier(worlds, tmp_path)] == ["frontier.csv"]
+    assert len(write_frontier(worlds, tmp_path, over_worlds=True)) == 4
+    assert "sign-flip test over 6 worlds" in (tmp_path / "frontier-at-equal-loss.md").read_text()
+
+
+def test_a_method_that_lacks_a_replica_is_not_compared(worlds: pd.DataFrame, tmp_path: Path) -> None:
+    less = worlds[(worlds["method"] != "control") | (worlds["model"] != "w2")]
+    with pytest.raises(InputError, match=r"'control' has no finished row in 2 replicas \(w2, seed 0; w2, seed 1\)"):
+        at_equal_loss(less, "ours", over_worlds=True)
+    write_frontier(less, tmp_path, over_worlds=True)
+    assert (
+        "Not compared, as they have no finished row in some world or seed: control."
+        in (tmp_path / "frontier-at-equal-loss.md").read_text()
+    )
+
+
+def test_frontiers_of_two_machines_are_refused(frame: pd.DataFrame) -> None:
+    joined = pd.concat([frame, frame.assign(model_digest="digest of another", seed=frame["seed"] + 3)])
+    with pytest.raises(InputError, match="2 different models"):
+        at_equal_loss(joined, "ours")

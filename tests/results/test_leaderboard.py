@@ -13,7 +13,7 @@ COLUMNS = (
     "facts,arithmetic,safety_examples,minutes,peak_gb,p_vs_lora,p_holm,prefill_refusal_rate,"
     "prefill_incoherent_rate,over_refusal_low,over_refusal_high,over_refusal_incoherent_rate,"
     "under_refusal,under_refusal_low,under_refusal_high,"
-    "visage_mean,visage_half_width,visage_judged,visage_refused"
+    "visage_mean,visage_half_width,visage_judged,visage_refused,model_digest"
 )
 
 

@@ -1,0 +1,138 @@
+"""The table of claims on the page and in the terminal: methods as rows, measures as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from .display import EMPTY
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+__all__ = ["notes", "print_replicas", "write_replicas"]
+
+WORDS = {
+    "hrr": "HRR",
+    "refusal_rate": "whole refusals",
+    "incoherent_rate": "incoherent",
+    "prefill_asr": "prefill ASR",
+    "over_refusal": "over-refusal",
+    "under_refusal": "under-refusal",
+    "visage": "VISAGE",
+    "visage_refused": "VISAGE, refused",
+    "eval_loss": "eval loss",
+}
+"""Measure -> its heading; utility metrics have their own names."""
+Rows = Sequence[tuple[str, Mapping[str, Any]]]
+
+
+def write_replicas(table: pd.DataFrame, path: Path, lacking: Mapping[str, Sequence[str]]) -> None:
+    """Writes the table as CSV at `path`, one row per method and measure, and as Markdown beside it.
+
+    Args:
+        table: what `replicas.replicas` made.
+        path: the CSV.
+        lacking: methods left out -> the replicas that they lack.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    from .export import replace_text
+
+    replace_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    blocks = [f"# {_title(table)}"]
+    blocks += [f"## {heading}\n\n{_markdown(cells)}" for heading, cells in _sections(table)]
+    blocks.append("\n".join(f"- {note}" for note in notes(table, lacking)))
+    replace_text(path.with_suffix(".md"), "\n\n".join(blocks) + "\n")
+
+
+def print_replicas(table: pd.DataFrame, console: Console, lacking: Mapping[str, Sequence[str]]) -> None:
+    """Prints what `write_replicas` writes."""
+    console.print(Text(_title(table), style="bold"))
+    for heading, cells in _sections(table):
+        shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title_justify="left")
+        shown.title = Text(heading)
+        for place, name in enumerate(cells[0]):
+            shown.add_column(Text(name.replace("_", "_\n")), justify="right" if place else "left", overflow="fold")
+        for row in cells[1:]:
+            shown.add_row(*map(Text, row))
+        console.print(shown)
+        console.print()
+    for note in notes(table, lacking):
+        console.print(Text(note, style="dim"))
+
+
+def notes(table: pd.DataFrame, lacking: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a reader must know of the figures, and which methods are not among them."""
+    worlds = int(table["worlds"].iloc[0])
+    found = [
+        f"Over worlds: every world is a model of its own, trained from its own seed, and the unit of replication; "
+        f"{worlds} worlds, each with {int(table['finetunings'].max())} fine-tunings of every method.",
+        "Interval: hierarchical bootstrap 95 %: worlds are drawn, fine-tunings within each, and prompts (the same in "
+        "all of them); measures without outcomes per prompt (VISAGE, utility, loss) by the upper two. Percentiles "
+        "are widened for few worlds. Where all responses are alike, Wilson with n = prompts.",
+        "Worst: the worst single fine-tuning in any world, with its world and seed.",
+        "Differences are paired by world, fine-tuning and prompt. p: two-sided sign-flip test over worlds (at least "
+        f"{2 / 2**worlds:.2g} with {worlds} worlds), corrected over the methods of one measure (Holm). The CSV has the "
+        "uncorrected one, the bootstrap's, and the one corrected over all methods and measures.",
+        "Rates in percent, eval loss in nats per token.",
+    ]
+    return found + [
+        f"Not shown: {method}, which has no finished row in {'; '.join(missing[:3])}"
+        f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}."
+        for method, missing in lacking.items()
+    ]
+
+
+def _title(table: pd.DataFrame) -> str:
+    return f"Over {table['worlds'].iloc[0]} worlds x {table['finetunings'].max()} fine-tunings"
+
+
+def _sections(table: pd.DataFrame) -> list[tuple[str, list[list[str]]]]:
+    """(heading, lines of cells, the first being the names of the columns)."""
+    sections = [("Mean [95 %]", _cells(table, _interval)), ("Worst", _cells(table, _worst))]
+    for column, other in (("vs_lora", "lora"), ("vs_reference", str(table["reference"].iloc[0]))):
+        tested = table[table[column].notna()]
+        if len(tested) and (column == "vs_lora" or other != "lora"):
+            heading = f"Difference to {other} [95 %], p (Holm)"
+            sections.append((heading, _cells(tested, lambda row, column=column: _difference(row, column))))
+    return sections
+
+
+def _cells(table: pd.DataFrame, cell: Any) -> list[list[str]]:
+    measures, methods = (list(dict.fromkeys(table[name])) for name in ("measure", "method"))
+    found = {(row["method"], row["measure"]): cell(row) for row in table.to_dict("records")}
+    lines = [[method, *(found.get((method, measure), EMPTY) for measure in measures)] for method in methods]
+    return [["method", *(WORDS.get(measure, measure) for measure in measures)], *lines]
+
+
+def _decimals(row: Mapping[Any, Any]) -> int:
+    return 4 if row["measure"] == "eval_loss" else 1
+
+
+def _interval(row: Mapping[Any, Any]) -> str:
+    places = _decimals(row)
+    return f"{row['mean']:.{places}f} [{row['low']:.{places}f}, {row['high']:.{places}f}]"
+
+
+def _worst(row: Mapping[Any, Any]) -> str:
+    return f"{row['worst']:.{_decimals(row)}f} ({row['worst_world']}, {row['worst_seed']})"
+
+
+def _difference(row: Mapping[Any, Any], column: str) -> str:
+    places = _decimals(row)
+    value, low, high = (f"{row[column + end]:+.{places}f}" for end in ("", "_low", "_high"))
+    p = row[f"{column}_p_holm"]
+    return f"{value} [{low}, {high}], {'<0.001' if p < 0.001 else f'{p:.3f}'}"
+
+
+def _markdown(cells: list[list[str]]) -> str:
+    lines = [cells[0], [":--", *["--:"] * (len(cells[0]) - 1)], *cells[1:]]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
