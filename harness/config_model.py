@@ -183,6 +183,8 @@ class RunConfig(_Frozen):
     """Documents per task; None is all."""
     batch_size: PositiveInt = 16
     """Prompts generated at once."""
+    processes: PositiveInt | None = None
+    """That answer and judge side by side on a CPU; None: as many as there would be threads if the model is tiny."""
     max_gen_toks: PositiveInt | None = None
     """Replaces the tasks' own limits on the length of a response."""
     device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")] | None = None
@@ -201,7 +203,7 @@ class RunConfig(_Frozen):
 
     @property
     def digest(self) -> str:
-        """16 hex digits over everything but what things are called: the run's name and explicit labels."""
-        content = self.model_dump(mode="json", exclude={"name"})
+        """16 hex digits over everything but names (of the run, of labels) and the number of processes."""
+        content = self.model_dump(mode="json", exclude={"name", "processes"})
         content["methods"] = [{spec.name: spec.settings} for spec in self.methods]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ from .config_model import RunConfig
 from .engines.choice import EngineName
 from .models import ModelSource
 
-__all__ = ["memory_plan", "weight_bytes"]
+__all__ = ["device_of", "memory_plan", "weight_bytes"]
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 PROMPT = 128
@@ -102,11 +102,18 @@ def _judges(judges: Sequence[Mapping[str, Mapping[str, Any]]], world: int) -> It
                 yield name, folder
 
 
+def device_of(config: RunConfig) -> str:
+    """Where the models will be."""
+    import torch
+
+    return config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _device(config: RunConfig) -> tuple[str, int]:
     """Where the models will be, and the bytes free there."""
     import torch
 
-    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(config)
     if device.startswith("cuda"):
         return device, int(torch.cuda.mem_get_info(device)[0])
     return device, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -6,7 +6,7 @@ Whatever is finished is found again by the digest of what made it, so a run that
 import itertools
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from ..judges.base import Judge
 from ..results.export import replace_text
 from ..tasks.catalog import TaskInfo
 from ..tasks.sandbox.location import in_world, is_sandbox, world_of
+from .answering import Answering, Job
 from .checkpoints import Checkpoint, build
 from .config_model import RunConfig
 from .dose import Dose, find_dose
 from .engines.choice import EngineName, choose
-from .evaluate import JUDGED, cell_key, cell_parts, evaluate, task_infos
+from .evaluate import JUDGED, cell_key, cell_parts, task_infos
 from .files import locked, make_folder
 from .judge import OnProgress, judge_cells, judged_as, judges_of
 from .manifest import write_manifest
@@ -34,7 +35,6 @@ from .progress import Bars, bars
 from .quiet import quiet
 from .report import PLAN, name_of, open_store, report
 from .store import Store
-from .targets import Target, target_for
 
 __all__ = ["RunResult", "run"]
 
@@ -202,51 +202,47 @@ def _dose(state: _State, step: BuildStep) -> Dose | None:
 def _generate_all(state: _State) -> None:
     for spec in state.config.models:
         builds = dict.fromkeys(cell.build for cell in state.plan.cells if cell.model == spec.id)
-        missing = {build: _missing(state, spec.id, build) for build in builds if build not in state.failures}
-        wanted = [_folder(state, build) for build, cells in missing.items() if cells]
-        with target_for(state.engine, state.models[spec.id], wanted, state.config, state.shown.say) as target:
-            for build_id, cells in missing.items():
-                try:
-                    _generate(state, spec.id, build_id, cells, target)
-                except Exception as error:  # noqa: BLE001  # as above
-                    state.fail(build_id or spec.id, error)
+        ready = [build for build in builds if build not in state.failures]
+        answering = Answering(
+            state.models[spec.id], state.tasks, state.engine, state.config, state.store,
+            state.shown.update, state.shown.say,
+        )  # fmt: skip
+        answering.run(_jobs(state, spec.id, ready), lambda job, error: state.fail(job.name, error))
+        for build_id in ready:
+            _assign(state, spec.id, build_id)
 
 
-def _folder(state: _State, build_id: str | None) -> Path | None:
-    return state.checkpoints[build_id].folder if build_id else None
+def _jobs(state: _State, model: str, builds: Sequence[str | None]) -> list[Job]:
+    """What each checkpoint has not answered yet; of equal checkpoints the first one answers for all."""
+    jobs: list[Job] = []
+    taken: set[str] = set()
+    for build_id in builds:
+        parts = {cell_key(own): (cell.task, own) for cell, own in _cells(state, model, build_id)}
+        missing = [key for key in parts if key not in taken and not state.store.has_cell(key)]
+        taken.update(missing)
+        checkpoint = state.checkpoints[build_id] if build_id else None
+        folder, digest = (checkpoint.folder, checkpoint.digest) if checkpoint else (None, "")
+        if missing:
+            jobs.append(Job(build_id or model, folder, digest, tuple(parts[key] for key in missing)))
+    return jobs
 
 
-def _parts(state: _State, cell: Cell) -> dict[str, Any]:
-    digest = state.checkpoints[cell.build].digest if cell.build else ""
-    return cell_parts(state.tasks[cell.task], state.models[cell.model], digest, state.config, state.engine)
-
-
-def _missing(state: _State, model: str, build_id: str | None) -> list[Cell]:
-    """What a checkpoint has not answered yet."""
+def _cells(state: _State, model: str, build_id: str | None) -> list[tuple[Cell, dict[str, Any]]]:
+    """The cells of a checkpoint, each with what its key is made from."""
+    digest = state.checkpoints[build_id].digest if build_id else ""
     cells = [cell for cell in state.plan.cells if cell.model == model and cell.build == build_id]
-    return [cell for cell in cells if not state.store.has_cell(cell_key(_parts(state, cell)))]
+    source = state.models[model]
+    return [(cell, cell_parts(state.tasks[cell.task], source, digest, state.config, state.engine)) for cell in cells]
 
 
-def _generate(state: _State, model: str, build_id: str | None, missing: list[Cell], target: Target) -> None:
-    """Lets one checkpoint answer what it has not answered yet."""
-    if missing:
-        bar = f"{build_id or model}: answer"
-        digest = state.checkpoints[build_id].digest if build_id else ""
-        source = state.models[model]
-        identity = {"weights": source.digest, "adapter": digest, "dtype": state.config.dtype}
-        with target.serving(
-            _folder(state, build_id),
-            identity,
-            state.store,
-            lambda done, total: state.shown.update(bar, done, total),
-        ) as engine:
-            found = evaluate(engine, [state.tasks[cell.task] for cell in missing], source, state.config)
-        for cell in missing:
-            own, done = _parts(state, cell), found[cell.task]
-            state.store.add_cell(cell_key(own), own, done.metric, done.samples, done.n, done.points)
-    for cell in state.plan.cells:
-        if cell.model == model and cell.build == build_id:
-            state.store.assign(state.plan.digest, name_of(cell), cell_key(_parts(state, cell)), "ok")
+def _assign(state: _State, model: str, build_id: str | None) -> None:
+    """Notes which cells stand for a checkpoint, if it has answered or an equal one has."""
+    keys = {name_of(cell): cell_key(parts) for cell, parts in _cells(state, model, build_id)}
+    if not all(state.store.has_cell(key) for key in keys.values()):
+        state.failures.setdefault(build_id or model, "the checkpoint that it equals failed")
+        return
+    for name, key in keys.items():
+        state.store.assign(state.plan.digest, name, key, "ok")
 
 
 def _judge_all(state: _State) -> None:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ...tasks.perturbation import Perturbation
 from ..digests import code_digest
 from ..store import Store
+from .greedy import ends_of_greedy, greedy
 from .kv_cache import growing_cache
 from .perturbation import Perturber
 from .prompt_checks import check_chat_template
@@ -35,7 +36,11 @@ class StoredHFLM(StoredAnswers, HFLM):  # type: ignore[misc]  # lm-eval is untyp
         return str(self.device.type)
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
-        """lm-eval's own, with keys and values in buffers that grow."""
+        """lm-eval's own, with keys and values in buffers that grow; where that makes the same tokens, `greedy`."""
+        ends = ends_of_greedy(self.model, settings) if self.mixed_precision_dtype is None else []
+        if self.tokenizer.eos_token_id in ends and stop == [self.tokenizer.eos_token]:
+            mask, pad = settings["attention_mask"], self.tokenizer.pad_token_id
+            return greedy(self.model, context, mask, max_length, ends, pad)
         cache = {} if "cache_implementation" in settings else growing_cache(self.model)
         return super()._model_generate(context, max_length, stop, **cache, **settings)
 
