@@ -19,7 +19,7 @@ class Curvature(Protocol):
         ...
 
     def bend(self, v: Tensor, solution: Tensor) -> float:
-        """s'Cs of the curvature C without damping and without `tightness`, for s the `inverse_product` of v."""
+        """S'Cs of the curvature C without damping and without `tightness`, for s the `inverse_product` of v."""
         ...
 
     def report(self) -> dict[str, float]:

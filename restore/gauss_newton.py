@@ -163,7 +163,8 @@ class DampedGaussNewton:
     def _solve(inner: Tensor, floor: float, v: Tensor) -> Tensor:
         """(T + floor)^-1 v; rounding may leave T an eigenvalue just below 0, which counts as 0."""
         values, vectors = torch.linalg.eigh(inner)
-        return vectors @ ((vectors.T @ v) / (values.clamp(min=0.0) + floor))
+        found: Tensor = vectors @ ((vectors.T @ v) / (values.clamp(min=0.0) + floor))
+        return found
 
     def inverse_product(self, v: Tensor) -> Tensor:
         """(G + floor I)^-1 v, [n]: on the space as it is there, and v / floor of what lies outside."""
