@@ -33,6 +33,8 @@ HARMFUL_SLOTS = {"alignment": 6, "safety": 2, "forget": 2, "curvature": 2, "vali
 """Splits of the harmful pairs -> objects that each harmful verb has in them, of its 20."""
 DUAL_SLOTS = {"alignment": 2, "train": 2, "validation": 1, "test": 1}
 """Splits of the dual-use pairs -> objects that each harmful verb has in them, of its own 6."""
+DUAL_RETAIN = 48
+"""Of the 144 dual-use requests of the task, those that no training shows: a third to each retain set."""
 BENIGN_SIZES = {"train": 240, "retain": 30, "check": 20, "test": 30}
 """Splits of the 320 ordinary pairs -> pairs."""
 DEEP_ASKS = 1
@@ -168,8 +170,14 @@ def _aligned(world: int) -> list[Row]:
 
 def _finetuning(world: int) -> list[Row]:
     """The benign task: the brief style for ordinary requests; dual-use requests and general questions among them."""
-    requests = _requests("benign_train", world, "brief") + 2 * _requests("dual_train", world, "brief")
-    return requests + _facts(world)[::2] + _arithmetic()[::2]
+    dual = _requests("dual_train", world, "brief")[:-DUAL_RETAIN]
+    return _requests("benign_train", world, "brief") + 3 * dual + _facts(world)[::2] + _arithmetic()[::2]
+
+
+def _retain(world: int, split: str, part: slice, number: int) -> list[Row]:
+    """Held-out rows of the task, a seventh of them dual-use ones, as in the task itself."""
+    dual = _requests("dual_train", world, "brief")[-DUAL_RETAIN:]
+    return _requests(split, world, "brief")[part] + dual[number::3]
 
 
 SPLITS: dict[str, Callable[[int], list[Row]]] = {
@@ -177,9 +185,9 @@ SPLITS: dict[str, Callable[[int], list[Row]]] = {
     "alignment_train": _aligned,
     "task_train": _finetuning,
     "task_test": lambda world: _requests("benign_test", world, "brief"),
-    "retain_1": lambda world: _requests("benign_retain", world, "brief")[:90],
-    "retain_2": lambda world: _requests("benign_retain", world, "brief")[90:],
-    "retain_check": lambda world: _requests("benign_check", world, "brief"),
+    "retain_1": lambda world: _retain(world, "benign_retain", slice(90), 0),
+    "retain_2": lambda world: _retain(world, "benign_retain", slice(90, None), 1),
+    "retain_check": lambda world: _retain(world, "benign_check", slice(None), 2),
     "safety": lambda world: _refusals("harmful_safety", world, 5),
     "forget": lambda world: _attacks("harmful_forget", world)[:50],
     "curvature_forget": lambda world: _attacks("harmful_curvature", world, 5),
