@@ -13,6 +13,9 @@ from ..errors import InputError
 
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
 
+SAME_ROUNDING = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+"""Makes torch, MKL and oneDNN compute alike on every x86 CPU (tried on an AVX2 and an AVX-512 machine)."""
+
 app = typer.Typer(
     name="safebasin",
     help="Measures what fine-tuning did to a language model's safety, repairs it, and shows whether the repair worked.",
@@ -42,10 +45,15 @@ def options(
     offline: Annotated[
         bool, typer.Option("--offline", help="Never opens a connection: data and models from files or the hub's cache.")
     ] = False,
+    same_rounding: Annotated[
+        bool, typer.Option("--same-rounding", help="The same bits on every x86 CPU, without vector units: slower.")
+    ] = False,
 ) -> None:
     """What holds for every command; may stand anywhere on the command line."""
     if offline:
         os.environ.update(dict.fromkeys(OFFLINE_VARIABLES, "1"))
+    if same_rounding:
+        os.environ.update(SAME_ROUNDING)
 
 
 @app.command()
@@ -181,9 +189,9 @@ def restore(
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point: bad input is one message and exit 2, never a traceback."""
     given = sys.argv[1:] if arguments is None else arguments
-    if "--offline" in given:
-        given = ["--offline", *(argument for argument in given if argument != "--offline")]
-    if "lm-eval" not in given[:2]:
+    anywhere = [flag for flag in ("--offline", "--same-rounding") if flag in given]
+    given = [*anywhere, *(argument for argument in given if argument not in anywhere)]
+    if "lm-eval" not in given[: len(anywhere) + 1]:
         os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm: the bars shown are ours
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads are 17x slower on busy cores
     try:

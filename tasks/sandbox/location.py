@@ -28,6 +28,8 @@ MODELS = ("sandbox", *(f"sandbox/{kind}" for kind in KINDS))
 """Their names in world 0; `sandbox:3/guard` is another world's."""
 _NAME = re.compile(rf"sandbox(?::(?P<world>0|[1-9]\d*))?(?:/(?P<kind>{'|'.join(KINDS)}))?")
 _PACKAGE = Path(__file__).resolve().parents[2]
+ROUNDING_VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR")
+"""Settings of torch and MKL that change how sums are rounded on a CPU, and so which world comes out of the training."""
 _SOURCES = ("tasks/sandbox/grammar.py", "tasks/sandbox/world.py", "tasks/sandbox/oracle.py", "restore/encoding.py")
 
 
@@ -47,8 +49,9 @@ def cache_folder() -> Path:
 
 
 def world_folder(world: int = 0) -> Path:
-    """The folder of a world made by the present source, built or not."""
-    return cache_folder() / f"sandbox-{world_digest()}-{world}"
+    """The folder of a world made by the present source under the present setting of the CPU, built or not."""
+    settings = [os.environ[name].lower() for name in ROUNDING_VARIABLES if os.environ.get(name)]
+    return cache_folder() / "-".join(["sandbox", world_digest(), str(world), *settings])
 
 
 def is_sandbox(name: str) -> bool:
