@@ -25,7 +25,7 @@ from .evaluate import JUDGED, cell_key, cell_parts, task_infos
 from .files import locked, make_folder
 from .judge import judge_cells, judges_of
 from .manifest import write_manifest
-from .memory import memory_plan
+from .memory import device_of, judge_bytes, memory_plan
 from .models import ModelSource, resolve
 from .naming import slug
 from .plan import BuildStep, Cell, Plan, make_plan
@@ -33,6 +33,7 @@ from .progress import Bars, bars
 from .quiet import quiet
 from .report import PLAN, name_of, open_store, report
 from .store import Store
+from .workers import processes_for
 
 __all__ = ["RunResult", "run"]
 
@@ -210,6 +211,7 @@ def _judge_all(state: _State) -> None:
         assigned[name_of(cell)][0] for cell in judged if cell.build not in state.failures and name_of(cell) in assigned
     ]
     present = [key for key in keys if key]
+    weights, config = [judge_bytes(judge) for judge in state.config.judges], state.config
     if present:
         judge_cells(
             state.judges,
@@ -217,6 +219,7 @@ def _judge_all(state: _State) -> None:
             state.plan.digest,
             state.store,
             lambda name, done, total: state.shown.update(f"judge: {name}", done, total),
+            lambda judge, items: processes_for(items, config.processes, weights[judge], device_of(config)),
         )
 
 
