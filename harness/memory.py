@@ -15,7 +15,7 @@ from .config_model import RunConfig
 from .engines.choice import EngineName
 from .models import ModelSource
 
-__all__ = ["device_of", "memory_plan", "weight_bytes"]
+__all__ = ["device_of", "judge_bytes", "memory_plan", "weight_bytes"]
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 PROMPT = 128
@@ -89,6 +89,14 @@ def _row_bytes(folder: Path, dtype: str, tokens: int) -> int | None:
     loaded = str(config.dtype or "float32").removeprefix("torch.") if dtype == "auto" else dtype
     token = key_value_bytes(config, WIDTHS.get(loaded, 4))
     return None if token is None else (tokens + tokens // 8) * token
+
+
+def judge_bytes(judge: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """Bytes of the weights that a judge loads: 0 for one without a model, None where it still has to be fetched."""
+    if not any("model" in (arguments or {}) for arguments in judge.values()):
+        return 0
+    found = [weight_bytes(folder, "auto") for _, folder in _judges([judge], 0)]
+    return sum(found) if found else None
 
 
 def _judges(judges: Sequence[Mapping[str, Mapping[str, Any]]], world: int) -> Iterator[tuple[str, Path]]:

@@ -27,7 +27,7 @@ from .evaluate import JUDGED, cell_key, cell_parts, task_infos
 from .files import locked, make_folder
 from .judge import OnProgress, judge_cells, judged_as, judges_of
 from .manifest import write_manifest
-from .memory import memory_plan
+from .memory import device_of, judge_bytes, memory_plan
 from .models import ModelSource, described, resolve
 from .naming import slug
 from .plan import BuildStep, Cell, Plan, make_plan
@@ -35,6 +35,7 @@ from .progress import Bars, bars
 from .quiet import quiet
 from .report import PLAN, name_of, open_store, report
 from .store import Store
+from .workers import processes_for
 
 __all__ = ["RunResult", "run"]
 
@@ -247,7 +248,8 @@ def _assign(state: _State, model: str, build_id: str | None) -> None:
 
 def _judge_all(state: _State) -> None:
     assigned = state.store.assignments(state.plan.digest)
-    worlds = _worlds(state)
+    worlds, config = _worlds(state), state.config
+    weights = [judge_bytes(judge) for judge in config.judges]
     for world, judges in state.judges.items():
         judged = [cell for cell in state.plan.cells if cell.role in JUDGED and worlds[cell.model] == world]
         keys = [
@@ -256,7 +258,14 @@ def _judge_all(state: _State) -> None:
             if cell.build not in state.failures and name_of(cell) in assigned
         ]
         if present := [key for key in keys if key]:
-            judge_cells(judges, present, judged_as(state.plan.digest, world), state.store, _judging(state, world))
+            judge_cells(
+                judges,
+                present,
+                judged_as(state.plan.digest, world),
+                state.store,
+                _judging(state, world),
+                lambda judge, chunks: processes_for(chunks, config.processes, weights[judge], device_of(config)),
+            )
 
 
 def _judging(state: _State, world: int) -> OnProgress:

@@ -64,7 +64,9 @@ def _likelihoods(asked: Sequence[_Asked], engine: Any) -> list[tuple[float, int]
     from ..tasks.loss import scored_tokens
     from ..tasks.perturbation import KEY, Perturbation
 
-    counted = [scored_tokens(engine.tokenizer, one.context, one.response) for one in asked]
+    distinct = {(one.context, one.response) for one in asked}
+    found_tokens = {pair: scored_tokens(engine.tokenizer, *pair) for pair in distinct}
+    counted = [found_tokens[one.context, one.response] for one in asked]
     pairs = {(one.context, one.response) for one, (tokens, _) in zip(asked, counted, strict=True) if tokens}
     pairs |= {(one.context, "") for one, (tokens, apart) in zip(asked, counted, strict=True) if tokens and apart}
     wanted = sorted(pairs)

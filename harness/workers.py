@@ -28,20 +28,21 @@ SMALL = 64 * 2**20
 _KILLED = "The process that worked on it was killed. Is there too little memory? With processes=1 it needs less."
 
 
-def processes_for(items: int, asked: int | None, weights: int, device: str) -> int:
+def processes_for(items: int, asked: int | None, weights: int | None, device: str) -> int:
     """How many processes share some work; 1 is this one alone.
 
     Args:
         items: of work.
         asked: by the user; None takes as many as PyTorch would use threads if the weights are `SMALL`, else one.
-        weights: bytes that each process would load.
+        weights: bytes that each process would load; None where nobody knows.
         device: where the model computes.
     """
     import torch
 
-    if device != "cpu" or not sys.platform.startswith("linux") or torch.cuda.is_initialized():
+    if device != "cpu" or not sys.platform.startswith("linux") or torch.cuda.is_available():
         return 1
-    chosen = asked or (torch.get_num_threads() if weights <= SMALL else 1)
+    small = weights is not None and weights <= SMALL
+    chosen = asked or (torch.get_num_threads() if small else 1)
     return max(1, min(items, chosen))
 
 

@@ -1,7 +1,7 @@
 """The transformers engine: lm-eval's HFLM on a loaded model, with every answer kept in the store."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from lm_eval.models.huggingface import HFLM
@@ -18,6 +18,9 @@ from .stored import OnDone, Parts, StoredAnswers
 
 __all__ = ["HFEngine", "StoredHFLM"]
 
+ENCODED = 4096
+"""Texts whose tokens an engine remembers."""
+
 
 class StoredHFLM(StoredAnswers, HFLM):  # type: ignore[misc]  # lm-eval is untyped
     """HFLM behind the store, which moves its weights where requests ask for it; made as HFLM is."""
@@ -29,6 +32,16 @@ class StoredHFLM(StoredAnswers, HFLM):  # type: ignore[misc]  # lm-eval is untyp
     def move(self, to: Perturbation | None) -> None:
         """See `StoredAnswers`."""
         self._perturber.move(to)
+
+    def tok_encode(self, string: Any, *given: Any, **settings: Any) -> list[int]:
+        """lm-eval's own, which asks for the tokens of each request several times."""
+        if given or settings or not isinstance(string, str):
+            return list(super().tok_encode(string, *given, **settings))
+        return list(self._encoded(string))
+
+    @cached_property
+    def _encoded(self) -> Callable[[str], list[int]]:
+        return lru_cache(ENCODED)(super().tok_encode)
 
     @property
     def generator(self) -> str:

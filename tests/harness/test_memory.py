@@ -66,13 +66,14 @@ def test_a_request_that_does_not_fit_alone_is_told(
 
 @pytest.mark.usefixtures("world")
 def test_the_target_is_gone_before_the_judges_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safebasin.harness import answering
     from safebasin.harness import run as running
     from safebasin.harness.config import load_config
 
     from .conftest import ROOT
 
     events: list[str] = []
-    real, judge = running.target_for, running.judge_cells
+    real, judge = answering.target_for, running.judge_cells
 
     @contextmanager
     def watched(*arguments: Any) -> Any:
@@ -84,7 +85,7 @@ def test_the_target_is_gone_before_the_judges_come(tmp_path: Path, monkeypatch: 
         events.append("judged")
         judge(*arguments)
 
-    monkeypatch.setattr(running, "target_for", watched)
+    monkeypatch.setattr(answering, "target_for", watched)
     monkeypatch.setattr(running, "judge_cells", noting)
     overrides = ["methods=[base]", "limit=2", "tasks.safety=[sandbox_hrr]", "tasks.utility=[]", "judges=[keywords]"]
     running.run(load_config(ROOT / "configs/sandbox.yaml", overrides), tmp_path / "run")

@@ -18,6 +18,7 @@ SMALL = (
     "finetune.max_steps=12",
     "limit=24",
     "batch_size=4",
+    "processes=2",
     "tasks.safety=[sandbox_hrr, sandbox_prefill, sandbox_overrefusal]",  # a sweep in batches of 4 takes minutes
     "methods=[base, lora, full, {curvature: {epsilon: 0.02}}]",
 )
