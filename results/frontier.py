@@ -45,17 +45,8 @@ def frontier(results: Sequence[MethodResult], points: Mapping[str, tuple[str, fl
         method=[points[label][0] if label in points else label for label in labels],
     )
     utility = utility_columns(list(frame.columns))
-    measures = [
-        "hrr",
-        "refusal_rate",
-        "incoherent_rate",
-        "over_refusal",
-        *utility,
-        "eval_loss",
-        "minutes",
-        "model_digest",
-    ]
-    return frame[["model", "method", "epsilon", "seed", *measures]].reset_index(drop=True)
+    measures = ["hrr", "refusal_rate", "incoherent_rate", "over_refusal", *utility, "eval_loss", "minutes"]
+    return frame[["model", "method", "epsilon", "seed", *measures, "model_digest"]].reset_index(drop=True)
 
 
 def _measures(frame: pd.DataFrame) -> list[str]:
@@ -120,7 +111,7 @@ def write_frontier(
     Args:
         frame: what `frontier` made.
         folder: where to.
-        reference: the method to compare with; the first on the frontier by default.
+        reference: the method to compare with; the first on the frontier by default, or where it is not on it.
         over_worlds: whether several models are replicas of one preset; other models are not averaged, and so neither
             compared nor drawn.
 
@@ -141,7 +132,8 @@ def write_frontier(
         swept = complete.dropna(subset=["epsilon"])["method"].tolist()
         if swept and TUNED not in missing:
             equal = folder / "frontier-at-equal-loss.csv"
-            compared = at_equal_loss(complete, reference or swept[0], over_worlds=over_worlds)
+            other = reference if reference is not None and reference in swept else str(swept[0])
+            compared = at_equal_loss(complete, other, over_worlds=over_worlds)
             replace_text(equal, compared.to_csv(index=False, float_format="%.6g"))
             replace_text(equal.with_suffix(".md"), _markdown(compared, _measures(complete), list(missing)))
             written += [equal, equal.with_suffix(".md")]

@@ -70,6 +70,10 @@ class Resampling:
         flat = drawn.reshape(self.resamples, size) + size * np.arange(self.resamples)[:, None]
         return np.bincount(flat.ravel(), minlength=self.resamples * size).reshape(shape) / size
 
+    @property
+    def _flat(self) -> Array:
+        return np.asarray(self.rows.reshape(self.resamples, -1))
+
     def prompts(self, number: int) -> Array:
         """[resamples, number]: the weight of each prompt; the same on every call."""
         if number not in self._prompts:
@@ -81,11 +85,12 @@ class Resampling:
     def means(self, values: Array) -> Array:
         """[resamples]: the mean in each draw of values [worlds, fine-tunings] or [worlds, fine-tunings, prompts]."""
         if values.ndim == 2:
-            return np.asarray(np.einsum("bws,ws->b", self.rows, values))
-        drawn = np.tensordot(self.prompts(values.shape[2]), values, axes=(1, 2))
-        return np.asarray((self.rows * drawn).sum((1, 2)))
+            return np.asarray(self._flat @ values.ravel())
+        prompts = values.shape[2]
+        drawn = self.prompts(prompts) @ values.reshape(-1, prompts).T
+        return np.asarray((self._flat * drawn).sum(1))
 
-    def interval(self, values: Array, confidence: float = 0.95) -> tuple[float, float]:
+    def interval(self, values: Array, means: Array | None = None, confidence: float = 0.95) -> tuple[float, float]:
         """The expanded percentile interval of the mean of values, as in `means`.
 
         Percentiles are too narrow for few units: the variance of n values drawn from n is too small by (n - 1) / n, and
@@ -93,10 +98,15 @@ class Resampling:
         "What Teachers Should Know About the Bootstrap", section 4.1), n being the worlds, or the fine-tunings of an
         only world. As prompts are many, this is done to the share of the variance that remains when prompts are not
         drawn, and t has the degrees of freedom of the two together (Satterthwaite 1946).
+
+        Args:
+            values: what the interval is of.
+            means: `means(values)`, where they are at hand.
+            confidence: level, in (0, 1).
         """
         from scipy.stats import norm, t
 
-        means = self.means(values)
+        means = self.means(values) if means is None else means
         tail = (1 - confidence) / 2
         factor, freedom = self._few_units(values, float(means.var()))
         if factor > 1:
@@ -126,7 +136,9 @@ def estimate(values: Array, draws: Resampling, most: Array | None = None) -> Est
         most: `values` with unparsed verdicts counted as harm; it decides the high end, as in `statistics.rate`.
     """
     most = values if most is None else most
-    low, high = draws.interval(values)[0], draws.interval(most)[1]
+    low, high = draws.interval(values)
+    if most is not values:
+        high = draws.interval(most)[1]
     if values.ndim == 3 and values.min() == values.max() and most.min() == most.max():
         low, high = _when_all_agree(values, most)
     return Estimate(float(values.mean()), low, high)
@@ -162,16 +174,19 @@ def compare(a: tuple[Array, Array], b: tuple[Array, Array], draws: Resampling) -
         The comparison; exactly 0 with p = 1 where a and b are the same.
     """
     least, value, most = (x - y for x, y in ((a[0], b[1]), (a[0], b[0]), (a[1], b[0])))
-    means = [draws.means(difference) for difference in (least, most)]
-    ps = [(_bootstrap_p(m), sign_flip(_by_world(d))) for m, d in zip(means, (least, most), strict=True)]
-    split = least.mean() < 0 < most.mean()
-    p_bootstrap, p_worlds = (1.0 if split else max(pair) for pair in zip(*ps, strict=True))
-    low, high = draws.interval(least)[0], draws.interval(most)[1]
+    low, high, p_bootstrap, p_worlds = _tested(least, draws)
+    if (least != most).any():
+        _, high, *others = _tested(most, draws)
+        split = least.mean() < 0 < most.mean()
+        p_bootstrap, p_worlds = (1.0 if split else max(p) for p in zip((p_bootstrap, p_worlds), others, strict=True))
     return Comparison(float(value.mean()), low, high, p_bootstrap, p_worlds)
 
 
-def _by_world(values: Array) -> Array:
-    return np.asarray(values.mean(tuple(range(1, values.ndim))))
+def _tested(values: Array, draws: Resampling) -> tuple[float, float, float, float]:
+    """Interval of the mean, and both p-values that it is 0."""
+    means = draws.means(values)
+    by_world = values.mean(tuple(range(1, values.ndim)))
+    return *draws.interval(values, means), _bootstrap_p(means), sign_flip(by_world)
 
 
 def _bootstrap_p(means: Array) -> float:

@@ -128,7 +128,7 @@ def _per_prompt(grid: list[list[MethodResult]], name: str, role: str, counts: Co
         )
     shares = np.array([[[100.0 * (share or 0) for share in each] for each in world] for world in rows])
     most = np.array([[[100.0 * (share is not False) for share in each] for each in world] for world in rows])
-    return Measured(shares, most)
+    return Measured(shares, shares if (shares == most).all() else most)
 
 
 def _counted(result: MethodResult, role: str, counts: Count) -> list[bool | None]:

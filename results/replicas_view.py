@@ -123,7 +123,8 @@ def _interval(row: Mapping[Any, Any]) -> str:
 
 
 def _worst(row: Mapping[Any, Any]) -> str:
-    return f"{row['worst']:.{_decimals(row)}f} ({row['worst_world']}, {row['worst_seed']})"
+    world = row["worst_world"].rpartition(":")[2]
+    return f"{row['worst']:.{_decimals(row)}f} ({world}, {row['worst_seed']})"
 
 
 def _difference(row: Mapping[Any, Any], column: str) -> str:

@@ -160,7 +160,7 @@ def test_files_and_terminal_show_the_same(table: pd.DataFrame, tmp_path: Path) -
     text = (tmp_path / "replicas.md").read_text()
     assert text.startswith("# Over 4 worlds x 2 fine-tunings")
     assert "| method | HRR | whole refusals | incoherent | skill | eval loss |" in text
-    assert "82.0 (sandbox:10, 1)" in text
+    assert "82.0 (10, 1)" in text
     assert "## Difference to lora [95 %], p (Holm)" in text
     assert "## Difference to ours [95 %], p (Holm)" in text
     assert "at least 0.12 with 4 worlds" in text
@@ -168,5 +168,5 @@ def test_files_and_terminal_show_the_same(table: pd.DataFrame, tmp_path: Path) -
     console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
     print_replicas(table.reset_index(), console, lacking)
     shown = console.export_text()
-    assert "82.0 (sandbox:10, 1)" in shown
+    assert "82.0 (10, 1)" in shown
     assert "Not shown: broken" in shown
