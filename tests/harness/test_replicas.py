@@ -34,7 +34,9 @@ def fill(folder: Path, plan: Plan, digest: Callable[[Cell], str], shared: Path |
     folder.mkdir(exist_ok=True)
     (folder / PLAN).write_text(plan.to_json())
     store = open_store(folder, shared)
-    store.set_judges(plan.digest, [JudgeRecord("judge", frozenset({"harm", "refusal"}), "judge 1")])
+    for world in {world_of(spec.id) for spec in plan.config.models}:
+        judge = JudgeRecord("judge", frozenset({"harm", "refusal"}), "judge 1")
+        store.set_judges(judged_as(plan.digest, world), [judge])
     for cell in plan.cells:
         key = f"{name_of(cell)} {digest(cell)}"
         samples = [Sample(i, f"p{i}", f"r{i < HARMFUL[cell.label]}") for i in range(N)] if cell.role == "hrr" else []
