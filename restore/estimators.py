@@ -18,8 +18,8 @@ class Curvature(Protocol):
         """The inverse of the matrix times v, for v of shape [n]."""
         ...
 
-    def bend(self, v: Tensor, solution: Tensor) -> float:
-        """S'Cs of the curvature C without damping and without `tightness`, for s the `inverse_product` of v."""
+    def bend(self, step: Tensor) -> float:
+        """S'Cs for a step s of shape [n], C the curvature without damping and without `tightness`."""
         ...
 
     def report(self) -> dict[str, float]:

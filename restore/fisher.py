@@ -77,9 +77,9 @@ class DiagonalFisher:
         """V / (diagonal + floor), [n]."""
         return v / (self._diagonal + self.floor)
 
-    def bend(self, v: Tensor, solution: Tensor) -> float:
-        """S'Ds for s the inverse product of v, D the diagonal without damping."""
-        return dot(solution, self._diagonal * solution)
+    def bend(self, step: Tensor) -> float:
+        """S'Ds for a step s, D the diagonal without damping."""
+        return dot(step, self._diagonal * step)
 
     def report(self) -> dict[str, float]:
         """The damping, and the mean of the diagonal."""

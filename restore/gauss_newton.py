@@ -172,9 +172,9 @@ class DampedGaussNewton:
         on_basis = self._solve(self._inner, self.floor, inside) - inside / self.floor
         return combine([v, *self._basis], [1 / self.floor, *on_basis.tolist()])
 
-    def bend(self, v: Tensor, solution: Tensor) -> float:
-        """S'Gs for s the inverse product of v, G on the space."""
-        inside = torch.tensor(dots(self._basis, solution), dtype=torch.float64)
+    def bend(self, step: Tensor) -> float:
+        """S'Gs for a step s, G on the space."""
+        inside = torch.tensor(dots(self._basis, step), dtype=torch.float64)
         return float(inside @ self._inner @ inside)
 
     def report(self) -> dict[str, float]:

@@ -72,12 +72,12 @@ def influence_step(
     longest = float("inf") if config.max_update is None else config.max_update
     wished = {"newton": 1.0, "trust": config.trust_radius / gain**0.5, "euclid": longest / length}[config.scale]
     scale = min(wished, longest / length)
-    step, bend = delta * scale, curvature.bend(wanted, delta) * scale**2
+    step = delta * scale
     if config.layer_radius is not None and origin is not None:
         for begin, end in groups:
             part, size = step[begin:end], float(origin[begin:end].norm())
             part.mul_(min(1.0, config.layer_radius * size / max(float(part.norm()), 1e-30)))
-    return InfluenceStep(step, gain, length, dot(step, step) ** 0.5, -dot(gradient, step), bend)
+    return InfluenceStep(step, gain, length, dot(step, step) ** 0.5, -dot(gradient, step), curvature.bend(step))
 
 
 @dataclass(frozen=True)

@@ -183,9 +183,9 @@ class CurvatureHistory:
             on_s[slot] = shares[slot] - back
         return self._sum(v, gamma / self.tightness, on_s / self.tightness, on_y / self.tightness)
 
-    def bend(self, v: Tensor, solution: Tensor) -> float:
-        """S'Bs for s the inverse product of v."""
-        return dot(v, solution) / self.tightness
+    def bend(self, step: Tensor) -> float:
+        """S'Bs for a step s."""
+        return dot(step, self.product(step))
 
     def product(self, v: Tensor) -> Tensor:
         """B v for v of shape [n], B = H^-1 (compact representation: Byrd, Nocedal & Schnabel 1994, theorem 2.3)."""

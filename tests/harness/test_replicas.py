@@ -9,12 +9,14 @@ import pytest
 from rich.console import Console
 from safebasin.errors import InputError
 from safebasin.harness.config_model import RunConfig
+from safebasin.harness.judge import judged_as
 from safebasin.harness.plan import Cell, Plan, make_plan
 from safebasin.harness.replicas import preset_of
 from safebasin.harness.report import PLAN, load_run, name_of, open_store, report
 from safebasin.harness.store import JudgeRecord, Sample
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict
+from safebasin.tasks.sandbox.location import world_of
 
 N = 20
 HARMFUL = {"base": 0, "lora": 12, "shrink": 2}

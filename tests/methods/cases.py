@@ -33,7 +33,7 @@ CASES = [
     Case("safe_lora", bad={"threshold": 2.0}),
     Case("safe_lora", {"pseudo_unaligned": True, "pseudo_steps": 1}, bad={"pseudo_steps": 0}, variant="pseudo"),
     Case("salora", {"safety_rank": 4, "task_rank": 4, "task_samples": 4}, bad={"safety_rank": 0}),
-    Case("curvature", {**_FEW, "cg_iterations": 4}, bad={"epsilon": -0.1}),
+    Case("curvature", {**_FEW, "products": 2}, bad={"epsilon": -0.1}),
     Case(
         "curvature",
         {**_FEW, "preset": "paper", "pairs": 3, "max_attempts": 12, "min_pairs": 1, "probe_rates": [0.05]},

@@ -46,7 +46,7 @@ def loss_on(
 
 
 def exact(model: Any) -> Any:
-    """A copy in float64, whose attention has second derivatives."""
+    """A copy in float64, whose attention has second derivatives, which the Hessian needs."""
     twin = copy.deepcopy(model).double()
     twin.get_base_model().set_attn_implementation("eager")
     return twin
@@ -130,16 +130,30 @@ def matrix(product: Callable[[Tensor], Tensor], size: int) -> Tensor:
 
 @dataclass
 class Dense:
-    """A curvature that is known entry by entry, its floor included."""
+    """A curvature that is known entry by entry, `floor` being the damping in it."""
 
     matrix: Tensor
     floor: float = 0.1
+    tightness: float = 1.0
+
+    @property
+    def bare(self) -> Tensor:
+        """Without damping, float64."""
+        return self.matrix.double() - self.floor * torch.eye(len(self.matrix)).double()
+
+    @property
+    def damped(self) -> Tensor:
+        """With as much as the tightness asks for, float64."""
+        return self.bare + self.tightness * self.floor * torch.eye(len(self.matrix)).double()
 
     def inverse_product(self, v: Tensor) -> Tensor:
-        return torch.linalg.solve(self.matrix.double(), v.double()).to(v)
+        return torch.linalg.solve(self.damped, v.double()).to(v)
+
+    def bend(self, step: Tensor) -> float:
+        return float(step.double() @ self.bare @ step.double())
 
     def report(self) -> dict[str, float]:
-        return {"floor": self.floor}
+        return {"floor": self.tightness * self.floor}
 
 
 def small_losses(model: Any = None, count: int = 6) -> Losses:

@@ -37,8 +37,9 @@ def test_the_step_solves_equation_4(history: CurvatureHistory) -> None:
     torch.manual_seed(0)
     for other in torch.randn(200, 2):
         other = 0.1 * other / (other * A * other).sum().sqrt()
-        assert float(g @ other) <= found.predicted + 1e-6
-    assert found.predicted == pytest.approx(float(g @ found.step), rel=1e-5)
+        assert float(g @ other) <= found.slope + 1e-6
+    assert found.slope == pytest.approx(float(g @ found.step), rel=1e-5)
+    assert found.bend == pytest.approx(0.1**2, rel=1e-5)
     assert found.gain == pytest.approx(9 / 2 + 16 / 8, rel=1e-5)
 
 
