@@ -27,8 +27,10 @@ def fisher_diagonal(parameters: FlatParameters, loss: TokenMeanLoss) -> Tensor:
     with evaluation_mode(loss.model), torch.enable_grad():
         for batch in loss.batches:
             for row in range(len(batch.counts)):
-                found = torch.autograd.grad(loss.batch_sum(_row(batch, row)), parameters.tensors, allow_unused=True)
-                total += parameters.flatten(found).square_()
+                parameters.zero_grad()
+                loss.batch_sum(_row(batch, row)).backward()
+                total += parameters.gradient().square_()
+    parameters.zero_grad()
     return total / loss.count
 
 

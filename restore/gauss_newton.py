@@ -73,8 +73,11 @@ class GaussNewton:
             change = change.sub_((shares * change).sum(1, keepdim=True)).mul_(shares)
             if not logits.requires_grad:  # no logit depends on the parameters
                 return torch.zeros(self._parameters.size, device=self._parameters.device)
-            found = torch.autograd.grad(logits, self._parameters.tensors, change.to(logits), allow_unused=True)
-        return self._parameters.flatten(found)
+            self._parameters.zero_grad()
+            logits.backward(change.to(logits))  # reentrant checkpointing hides the parameters from autograd.grad
+        found = self._parameters.gradient()
+        self._parameters.zero_grad()
+        return found
 
 
 def krylov_space(

@@ -46,11 +46,6 @@ class FlatParameters:
         self.device = self._parameters[0][1].device
 
     @property
-    def tensors(self) -> list[nn.Parameter]:
-        """The parameters themselves, in order."""
-        return [parameter for _, parameter in self._parameters]
-
-    @property
     def modules(self) -> list[tuple[int, int]]:
         """(begin, end) of the adapted modules in the vector: neighbours whose names agree up to `.lora_`."""
         found: list[tuple[int, int]] = []
@@ -60,16 +55,6 @@ class FlatParameters:
             found = [*found[:-1], (found[-1][0], end)] if module == previous else [*found, (begin, end)]
             begin, previous = end, module
         return found
-
-    @torch.no_grad()
-    def flatten(self, parts: Sequence[Tensor | None]) -> Tensor:
-        """One tensor per parameter, of its shape, as a vector [n] fp32; zeros for None."""
-        filled = [torch.zeros_like(p) if part is None else part for p, part in zip(self.tensors, parts, strict=True)]
-        return torch.cat([part.reshape(-1).to(self.device, torch.float32) for part in filled])
-
-    def parts(self, vector: Tensor) -> list[Tensor]:
-        """A vector [n] as one tensor per parameter, of its shape and on its device."""
-        return [part.to(parameter.device) for parameter, part in self._slices(vector)]
 
     def _slices(self, vector: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
         if vector.shape != (self.size,):

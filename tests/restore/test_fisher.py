@@ -8,6 +8,7 @@ from safebasin.restore.divergence import BaseDivergence
 from safebasin.restore.fisher import DiagonalFisher, fisher_diagonal
 from safebasin.restore.objective import TokenMeanLoss
 from safebasin.restore.parameters import FlatParameters
+from safebasin.restore.prepare import trainable_adapter
 from torch import Tensor
 
 from .dense import OTHERS, ROWS, cross_entropy, divergence, exact, flat_gradient, loss_on, small_model
@@ -61,6 +62,30 @@ def test_the_inverse_divides_by_the_weighted_sum_and_the_damping(small: Any) -> 
     assert made.floor == pytest.approx(floor, rel=1e-3)
     assert torch.allclose(made.inverse_product(v).double(), v.double() / (diagonal + floor), rtol=1e-3)
     assert made.report() == pytest.approx({"damping": floor, "mean_curvature": float(diagonal.mean())}, rel=1e-3)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_changes_nothing(small: Any, reentrant: bool) -> None:
+    expected = fisher_diagonal(FlatParameters(small), loss_on(small))
+    small.gradient_checkpointing_enable({"use_reentrant": reentrant})
+    with trainable_adapter(small) as flat:
+        found = fisher_diagonal(flat, loss_on(small))
+    assert expected.max() > 1e-3
+    assert torch.allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tightness", [1.0, 8.0])
+def test_the_tightness_multiplies_the_damping_and_leaves_the_bend(small: Any, tightness: float) -> None:
+    flat = FlatParameters(small)
+    g, v = torch.randn(2, flat.size, generator=torch.Generator().manual_seed(0))
+    made, diagonal = DiagonalFisher(flat, [(1.0, loss_on(small))], g, damping=0.2), brute_force(small)
+    floor = made.floor
+    made.tightness = tightness
+    assert made.floor == pytest.approx(tightness * floor)
+    step = made.inverse_product(v)
+    assert torch.allclose(step.double(), v.double() / (diagonal + tightness * floor), rtol=1e-3)
+    assert made.bend(step) == pytest.approx(float(step.double() @ (diagonal * step)), rel=1e-3)
+    assert made.report()["damping"] == made.floor
 
 
 def test_a_vanished_gradient_leaves_it_positive(small: Any) -> None:
