@@ -167,7 +167,7 @@ def frontier_points(config: RunConfig) -> dict[str, tuple[str, float]]:
 
 
 def _takes_epsilon(spec: MethodSpec) -> bool:
-    if spec.name == BASE or "epsilon" in spec.settings:
+    if spec.name == BASE or {"epsilon", "epsilon_share"} & set(spec.settings):
         return False
     return "epsilon" in inspect.signature(registry.load("methods", spec.name)).parameters
 

@@ -52,6 +52,7 @@ def report(
     from ..results.export import write_csv, write_markdown
     from ..results.frontier import frontier, write_frontier
     from ..results.leaderboard import leaderboard
+    from ..results.replicas import default_reference
     from ..results.sweep import write_visage
     from ..results.terminal import render
 
@@ -67,7 +68,7 @@ def report(
     over_worlds = preset_of([model.id for model in plan.config.models]) is not None
     if plan.config.frontier:
         points = frontier(results, frontier_points(plan.config))
-        write_frontier(points, folder, reference, over_worlds)
+        write_frontier(points, folder, reference or default_reference(results), over_worlds)
     write_visage(results, folder)
     write_csv(frame, folder / "leaderboard.csv")
     write_markdown(frame, folder / "leaderboard.md")

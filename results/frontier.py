@@ -67,7 +67,7 @@ def at_equal_loss(
 
     Args:
         frame: what `frontier` made, with rows `lora`; of one model, or of several that are worlds of one preset.
-        reference: the method that others are compared with.
+        reference: the method that others are compared with; it may have a single point, with a bound of its own.
         budgets: rises of the evaluation loss, in nats per token.
         over_worlds: whether the models are replicas, to be averaged over.
 
@@ -87,7 +87,7 @@ def at_equal_loss(
     from .frontier_worlds import check_replicas, chosen_at, intervals, paired_p
 
     check_replicas(frame, TUNED, over_worlds)
-    chosen = pd.concat([chosen_at(frame, budget, TUNED) for budget in budgets], ignore_index=True)
+    chosen = pd.concat([chosen_at(frame, budget, TUNED, reference) for budget in budgets], ignore_index=True)
     measures, rows = [*_measures(frame), "eval_loss"], []
     for (budget, method), group in chosen.groupby(["budget", "method"], sort=False):
         row: dict[str, Any] = {"budget": budget, "method": method}
@@ -111,7 +111,7 @@ def write_frontier(
     Args:
         frame: what `frontier` made.
         folder: where to.
-        reference: the method to compare with; the first on the frontier by default, or where it is not on it.
+        reference: the method to compare with; the first on the frontier by default, or where it has no rows.
         over_worlds: whether several models are replicas of one preset; other models are not averaged, and so neither
             compared nor drawn.
 
@@ -132,7 +132,7 @@ def write_frontier(
         swept = complete.dropna(subset=["epsilon"])["method"].tolist()
         if swept and TUNED not in missing:
             equal = folder / "frontier-at-equal-loss.csv"
-            other = reference if reference is not None and reference in swept else str(swept[0])
+            other = reference if reference in set(complete["method"]) else str(swept[0])
             compared = at_equal_loss(complete, other, over_worlds=over_worlds)
             replace_text(equal, compared.to_csv(index=False, float_format="%.6g"))
             replace_text(equal.with_suffix(".md"), _markdown(compared, _measures(complete), list(missing)))

@@ -58,13 +58,14 @@ def _replicas(frame: pd.DataFrame) -> list[tuple[str, int]]:
     return list(zip(frame["model"], frame["seed"], strict=True))
 
 
-def chosen_at(frame: pd.DataFrame, budget: float, tuned: str) -> pd.DataFrame:
-    """The point of each method in each world and seed, with its `budget`."""
+def chosen_at(frame: pd.DataFrame, budget: float, tuned: str, reference: str) -> pd.DataFrame:
+    """The point of each method on the frontier, and of the reference, in each world and seed, with its `budget`."""
     import pandas as pd
 
     bounds = {(row["model"], row["seed"]): row for row in frame[frame["method"] == tuned].to_dict("records")}
     chosen: list[dict[Any, Any]] = []
-    for (method, model, seed), group in frame.dropna(subset=["epsilon"]).groupby(["method", *REPLICA], sort=False):
+    compared = frame[frame["epsilon"].notna() | (frame["method"] == reference)]
+    for (method, model, seed), group in compared.groupby(["method", *REPLICA], sort=False):
         points = group.sort_values("epsilon").to_dict("records")
         start = bounds[model, seed]
         within = [row for row in points if row["eval_loss"] <= start["eval_loss"] + budget]

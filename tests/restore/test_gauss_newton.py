@@ -18,7 +18,7 @@ from .dense import OTHERS, cross_entropy, divergence, gauss_newton, hessian, los
 
 
 def close(found: Tensor, expected: Tensor, rtol: float = 2e-3) -> bool:
-    """To `rtol` of the largest entry: a difference quotient in fp32 on one side, derivatives in float64 on the other."""
+    """To `rtol` of the largest entry: a difference quotient in fp32 beside derivatives in float64."""
     return bool((found.double() - expected).abs().max() <= rtol * expected.abs().max())
 
 

@@ -126,10 +126,9 @@ def test_on_the_gradient_it_is_the_iterate_of_conjugate_gradients(products: int)
 
 def test_on_the_whole_space_it_is_the_dense_solution() -> None:
     a, g = positive(), vector()
-    found = damped(a, g, damping=0.05, products=N)
-    for seed in (1, 2, 3):
-        v = vector(seed)
-        assert error(found.inverse_product(v), torch.linalg.solve(with_floor(a, found.floor), v.double())) < 1e-3
+    for damping in (1e-3, 0.05, 2.0):
+        found = damped(a, g, damping=damping, products=N)
+        assert error(found.inverse_product(g), torch.linalg.solve(with_floor(a, found.floor), g.double())) < 1e-4
 
 
 @pytest.mark.parametrize("products", range(2, 9))
@@ -223,7 +222,8 @@ def test_of_a_model_it_is_the_inverse_of_the_damped_matrix() -> None:
     g, dense = vector(3, FlatParameters(model).size), gauss_newton(model)
     matrix = GaussNewton(FlatParameters(model), [(1.0, loss_on(model))])
     found = DampedGaussNewton(matrix, g, damping=0.5, products=20)
-    whole = with_floor(dense, found.floor)
-    assert found.floor == pytest.approx(0.5 * float(g.double() @ dense @ g.double() / (g.double() @ g.double())), rel=2e-3)
-    assert error(found.inverse_product(g), torch.linalg.solve(whole, g.double())) < 3e-3
-    assert found.products == matrix.products == 20
+    along = float(g.double() @ dense @ g.double() / (g.double() @ g.double()))
+    assert found.floor == pytest.approx(0.5 * along, rel=2e-3)
+    solution = torch.linalg.solve(with_floor(dense, found.floor), g.double())
+    assert error(found.inverse_product(g), solution) < 1e-2  # 1e-3 of each product, times the condition
+    assert 5 < found.products == matrix.products <= 20

@@ -50,6 +50,18 @@ def test_b_is_the_inverse_of_h() -> None:
     assert torch.allclose(both, torch.eye(N, dtype=torch.float64), atol=1e-4)
 
 
+@pytest.mark.parametrize("tightness", [0.5, 4.0])
+def test_the_tightness_multiplies_the_whole_matrix_and_leaves_the_bend(tightness: float) -> None:
+    history, v = filled(torch.randn(5, N), hessian()), torch.randn(N)
+    before = history.inverse_product(v)
+    history.tightness = tightness
+    found = history.inverse_product(v)
+    assert torch.allclose(found, before / tightness, rtol=1e-4, atol=1e-6)
+    b = matrix(history.product)
+    assert history.bend(found) == pytest.approx(float(found.double() @ b @ found.double()), rel=1e-3)
+    assert history.bend(before) == pytest.approx(float(v @ before), rel=1e-3)  # where nothing is added, it is v'Hv
+
+
 def test_conjugate_steps_that_span_the_space_give_the_exact_inverse() -> None:
     a = hessian()
     lower = torch.linalg.cholesky(a)
