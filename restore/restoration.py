@@ -1,6 +1,7 @@
 """The restoration: influence updates inside the retain bound (Algorithms 1 and 2 and equation 2 of the paper)."""
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -204,8 +205,7 @@ class _Restoration:
         self.on_step("restoring", begin + self.per_iteration, self.total)
         if told["accepted"] and self._restored():
             return True
-        if ending:
-            self.trace.ended = ending
+        self.trace.ended = ending or "iterations"
         return bool(ending) and self.config.adaptive  # without a memory, other batches may find another update
 
     def _estimate(self, iteration: int, terms: Sequence[Term], gradient: Tensor, begin: int) -> Curvature:
@@ -256,9 +256,9 @@ class _Restoration:
             return None
         after = self._values(terms)
         fall = sum(term.weight * (before[term.name] - after[term.name]) for term in terms)
-        predicted = update.predicted_fall(found.factor)
-        told |= {"fall": fall, "gain_ratio": fall / predicted if predicted > 0 else None}
-        told["accepted"] = self.trust.gained(fall, predicted)
+        predicted, finite = update.predicted_fall(found.factor), math.isfinite(fall)
+        told |= {"fall": fall if finite else None, "gain_ratio": fall / predicted if finite and predicted > 0 else None}
+        told["accepted"] = self.trust.gained(fall if finite else float("-inf"), predicted)
         if not told["accepted"]:
             return None
         self.values = {term.name: after[term.name] for term in self.aim.fixed}
