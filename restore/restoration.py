@@ -131,7 +131,7 @@ def restore_parameters(
     trace = restoration.run()
     if trace.ended != "restored" and trace.state:
         why = {
-            "bound": f"the bound on the retain loss (epsilon {trace.epsilon:g}) allows no further update",
+            "bound": f"the bound on the retain loss (epsilon {trace.epsilon or 0.0:g}) allows no further update",
             "no gain": "no further update gains",
             "iterations": f"all {config.iterations} iterations are done",
         }[trace.ended]

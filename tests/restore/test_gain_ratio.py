@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -137,7 +138,7 @@ def test_curvature_that_is_too_high_only_costs_updates(problem: Problem, times: 
     rows = problem.run(times, floor=1.0).iterations
     assert len(rows) == 12
     assert all(row["trials"] == 1 and row["gain_ratio"] > 1 for row in rows)
-    assert [later["tightness"] / row["tightness"] for row, later in zip(rows, rows[1:], strict=False)] == pytest.approx(
+    assert [later["tightness"] / row["tightness"] for row, later in pairwise(rows)] == pytest.approx(
         [0.1] * (len(rows) - 1)
     )
     assert problem.loss.loss() < 0.9 * start
@@ -145,7 +146,7 @@ def test_curvature_that_is_too_high_only_costs_updates(problem: Problem, times: 
 
 def test_the_tightness_is_carried_to_the_next_iteration(problem: Problem) -> None:
     rows = problem.run(0.0, floor=1e-3).iterations
-    for row, later in zip(rows, rows[1:], strict=False):
+    for row, later in pairwise(rows):
         factor = max(0.1, 1 - (2 * min(row["gain_ratio"], 1.0) - 1) ** 3)
         grown = [1.0, 2.0, 8.0, 64.0, 1024.0, 2.0**15, 2.0**21]
         assert later["tightness"] == pytest.approx(factor * row["tightness"] * grown[later["trials"] - 1])
