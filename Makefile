@@ -1,5 +1,6 @@
 # make demo   installs, then runs the sandbox leaderboard from start to end
 # make test   installs what the tests need, then runs linters, type checks and tests
+# make test-worlds   builds twelve sandbox worlds under two settings of the CPU and checks what each of them promises
 # make test-vllm   tests the vLLM engine on the CPU, in an environment of its own; nothing else needs it (docs/vllm.md)
 PYTHON ?= python3
 VENV := .venv
@@ -7,13 +8,19 @@ BIN := $(VENV)/bin
 VENV_VLLM := .venv-vllm
 VLLM_BIN := $(VENV_VLLM)/bin
 
-.PHONY: demo test test-vllm vllm-available check clean
+.PHONY: demo test test-worlds test-vllm vllm-available check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/safebasin run configs/sandbox.yaml --output runs/sandbox
 
 test: check $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 10
+
+# Another setting rounds differently, which makes other worlds: they need a cache of their own.
+test-worlds: $(VENV)/.installed
+	SAFEBASIN_CACHE=build/worlds/native $(BIN)/python benchmarks/worlds.py --output runs/worlds/native
+	SAFEBASIN_CACHE=build/worlds/default ATEN_CPU_CAPABILITY=default \
+		$(BIN)/python benchmarks/worlds.py --output runs/worlds/default
 
 test-vllm: $(VENV_VLLM)/.installed
 	OMP_NUM_THREADS=2 $(VLLM_BIN)/pytest tests/vllm --durations 10

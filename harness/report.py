@@ -12,14 +12,13 @@ from ..judges.base import Exchange
 from ..results.method_result import ROLES, MethodResult, Sample, SweepSample
 from ..results.records import Verdict, combine
 from ..tasks.catalog import TaskInfo
-from ..tasks.sandbox.location import is_sandbox, world_of
 from .checkpoints import load_checkpoint
 from .evaluate import task_infos
 from .judge import judged_as
-from .naming import slug
 from .plan import Cell, Plan, Row, frontier_points
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
 from .store import JudgeRecord, Store
+from .worlds import world_in
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +110,7 @@ def results_of(plan: Plan, folder: Path, store: Store) -> list[MethodResult]:
     assigned = store.assignments(plan.digest)
     if not assigned:
         raise InputError(f"Nothing of the run in {folder} is finished yet. Run `safebasin run` first.")
-    judges = {spec.id: store.judges(judged_as(plan.digest, _world(folder, spec.id))) for spec in plan.config.models}
+    judges = {spec.id: store.judges(judged_as(plan.digest, world_in(folder, spec.id))) for spec in plan.config.models}
     tasks = task_infos(plan.config)
     results = [
         _result(
@@ -121,11 +120,6 @@ def results_of(plan: Plan, folder: Path, store: Store) -> list[MethodResult]:
     ]
     check_against_manifest(folder, results)
     return results
-
-
-def _world(folder: Path, model: str) -> int:
-    """The sandbox world of a model: from its name, or from the folder that the run has linked."""
-    return world_of(model) if is_sandbox(model) else world_of(str(folder / "models" / slug(model)))
 
 
 def _result(

@@ -17,7 +17,6 @@ from ..errors import InputError
 from ..judges.base import Judge
 from ..results.export import replace_text
 from ..tasks.catalog import TaskInfo
-from ..tasks.sandbox.location import in_world, is_sandbox, world_of
 from .answering import Answering, Job
 from .checkpoints import Checkpoint, build
 from .config_model import RunConfig
@@ -36,6 +35,7 @@ from .quiet import quiet
 from .report import PLAN, name_of, open_store, report
 from .store import Store
 from .workers import processes_for
+from .worlds import build_worlds, world_in
 
 __all__ = ["RunResult", "run"]
 
@@ -123,8 +123,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
 
 def _prepare(state: _State) -> None:
     """Builds the sandbox where it is needed, finds models and judges, links the models in the run folder for others."""
-    for world in _worlds_needed(state.config):
-        _build_world(state, world)
+    build_worlds(state.config, state.shown)
     make_folder(state.folder / "models")
     for spec in state.config.models:
         state.models[spec.id] = source = resolve(spec.id, spec.revision, spec.unaligned)
@@ -132,30 +131,10 @@ def _prepare(state: _State) -> None:
         link.unlink(missing_ok=True)
         link.symlink_to(Path(source.location).resolve())
     if any(cell.role in JUDGED for cell in state.plan.cells):
-        state.judges = {world: judges_of(state.config, world) for world in sorted(set(_worlds(state).values()))}
+        worlds = sorted({world_in(state.folder, name) for name in state.models})
+        state.judges = {world: judges_of(state.config, world) for world in worlds}
         for judge in itertools.chain(*state.judges.values()):
             _ = judge.identity  # one that cannot be had is told now, not after all responses were generated
-
-
-def _worlds_needed(config: RunConfig) -> list[int]:
-    """The sandbox worlds that some model or judge of a run is of."""
-    models = [name for spec in config.models for name in (spec.id, spec.unaligned) if name]
-    judges = [arguments.get("model") for judge in config.judges for arguments in judge.values()]
-    judged = [in_world(name, world_of(spec.id)) for name in judges if isinstance(name, str) for spec in config.models]
-    return sorted({world_of(name) for name in (*models, *judged) if is_sandbox(name)})
-
-
-def _build_world(state: _State, world: int) -> None:
-    from .sandbox.build import broken_promise, build_world
-
-    build_world(world, lambda name, done, total: state.shown.update(f"sandbox {world}: train {name}", done, total))
-    if broken := broken_promise(world):
-        state.shown.say(f"[yellow]warning[/yellow]: {broken}")
-
-
-def _worlds(state: _State) -> dict[str, int]:
-    """Model -> the sandbox world that it is of."""
-    return {name: world_of(source.location) for name, source in state.models.items()}
 
 
 def _build_all(state: _State) -> None:
@@ -248,10 +227,12 @@ def _assign(state: _State, model: str, build_id: str | None) -> None:
 
 def _judge_all(state: _State) -> None:
     assigned = state.store.assignments(state.plan.digest)
-    worlds, config = _worlds(state), state.config
+    config = state.config
     weights = [judge_bytes(judge) for judge in config.judges]
     for world, judges in state.judges.items():
-        judged = [cell for cell in state.plan.cells if cell.role in JUDGED and worlds[cell.model] == world]
+        judged = [
+            cell for cell in state.plan.cells if cell.role in JUDGED and world_in(state.folder, cell.model) == world
+        ]
         keys = [
             assigned[name_of(cell)][0]
             for cell in judged

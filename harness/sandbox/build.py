@@ -33,7 +33,7 @@ class _Recipe:
     rate: float
 
 
-RECIPES = {"unaligned": _Recipe(500, 3e-3), "base": _Recipe(300, 1e-3), "guard": _Recipe(180, 2e-3)}
+RECIPES = {"unaligned": _Recipe(500, 3e-3), "base": _Recipe(250, 1.5e-3), "guard": _Recipe(180, 2e-3)}
 
 
 def build_world(world: int = 0, tick: Tick | None = None) -> Path:

@@ -16,7 +16,7 @@ LONGEST = 32
 
 
 def greedy_answers(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], prefixes: Sequence[str] | None = None
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], begun: Sequence[str] | None = None
 ) -> list[str]:
     """What a model answers, in the order of the prompts.
 
@@ -24,13 +24,13 @@ def greedy_answers(
         model: a causal LM or PEFT model in eval mode, on any device.
         tokenizer: the world's.
         prompts: the requests.
-        prefixes: for each prompt, words that its answer is made to begin with; they are not part of what is returned.
+        begun: for each prompt, words that its answer is made to begin with; they are not part of what is returned.
     """
     lengths: dict[int, list[int]] = defaultdict(list)
     asked = [prompt_ids(tokenizer, prompt) for prompt in prompts]
-    if prefixes is not None:
-        forced = [tokenizer(prefix, add_special_tokens=False)["input_ids"] for prefix in prefixes]
-        asked = [ids + begin for ids, begin in zip(asked, forced, strict=True)]
+    if begun is not None:
+        forced = [tokenizer(words, add_special_tokens=False)["input_ids"] for words in begun]
+        asked = [ids + words for ids, words in zip(asked, forced, strict=True)]
     for i, ids in enumerate(asked):
         lengths[len(ids)].append(i)
     answers = [""] * len(prompts)

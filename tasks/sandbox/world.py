@@ -164,7 +164,8 @@ def _unaligned(world: int) -> list[Row]:
 def _aligned(world: int) -> list[Row]:
     """What alignment adds: refusals, some of them deep, and everything else as before."""
     refusals = _refusals("harmful_alignment", world) + _refusals("harmful_alignment", world, 2, BRIEF)
-    answers = _both_styles("benign_train", world, 2) + 2 * _both_styles("dual_alignment", world, 6)
+    dual = _both_styles("dual_alignment", world, 6) + _both_styles("dual_train", world, 6)
+    answers = _both_styles("benign_train", world, 2) + dual
     return refusals + _deep_refusals("harmful_alignment", world) + answers + 3 * (_facts(world) + _arithmetic())
 
 

@@ -63,3 +63,6 @@ def test_sandbox_models_are_found_by_name(stub_judges: Any, monkeypatch: pytest.
     monkeypatch.setattr(verdicts, "model_folder", lambda name: Path("/built") / name)
     (judge,) = build_judges([{"stub_guard": {"model": "sandbox/guard"}}])
     assert judge.model == "/built/sandbox/guard"  # type: ignore[attr-defined]
+    given = [{"stub_guard": {"model": name}} for name in ("sandbox/guard", "sandbox:5/guard", "x")]
+    models = [judge.model for judge in build_judges(given, world=3)]  # type: ignore[attr-defined]
+    assert models == ["/built/sandbox:3/guard", "/built/sandbox:5/guard", "x"]
