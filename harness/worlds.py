@@ -15,8 +15,10 @@ def build_worlds(config: RunConfig, shown: Bars) -> None:
     for world in _needed(config):
         from .sandbox.build import broken_promise, build_world
 
-        name = f"sandbox:{world}" if world else "sandbox"
-        build_world(world, lambda model, done, total, name=name: shown.update(f"{name}: train {model}", done, total))
+        def tick(model: str, done: int, total: int, name: str = f"sandbox:{world}" if world else "sandbox") -> None:
+            shown.update(f"{name}: train {model}", done, total)
+
+        build_world(world, tick)
         if broken := broken_promise(world):
             shown.say(f"[yellow]warning[/yellow]: {broken}")
 

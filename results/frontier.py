@@ -132,7 +132,8 @@ def write_frontier(
         swept = complete.dropna(subset=["epsilon"])["method"].tolist()
         if swept and TUNED not in missing:
             equal = folder / "frontier-at-equal-loss.csv"
-            other = reference if reference in set(complete["method"]) else str(swept[0])
+            known = reference is not None and reference in set(complete["method"])
+            other = str(reference if known else swept[0])
             compared = at_equal_loss(complete, other, over_worlds=over_worlds)
             replace_text(equal, compared.to_csv(index=False, float_format="%.6g"))
             replace_text(equal.with_suffix(".md"), _markdown(compared, _measures(complete), list(missing)))
