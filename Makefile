@@ -1,5 +1,7 @@
 # make demo   installs, then runs the sandbox leaderboard from start to end
 # make test   installs what the tests need, then runs linters, type checks and tests
+# make test-rounding   the tests of the sandbox and of the restoration again, as on a CPU that rounds otherwise
+# make worlds   the tables of docs/results: every repair over twelve worlds, at three drifts; hours on two cores
 # make test-worlds   builds twelve sandbox worlds under two settings of the CPU and checks what each of them promises
 # make test-vllm   tests the vLLM engine on the CPU, in an environment of its own; nothing else needs it (docs/vllm.md)
 PYTHON ?= python3
@@ -8,13 +10,21 @@ BIN := $(VENV)/bin
 VENV_VLLM := .venv-vllm
 VLLM_BIN := $(VENV_VLLM)/bin
 
-.PHONY: demo test test-worlds test-vllm vllm-available check clean
+.PHONY: demo test test-rounding worlds test-worlds test-vllm vllm-available check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/safebasin run configs/sandbox.yaml --output runs/sandbox
 
 test: check $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 10
+
+# Without vector units every sum is rounded differently, so the worlds are other worlds: what holds must hold in both.
+test-rounding: $(VENV)/.installed-test
+	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile \
+		tests/harness/test_sandbox_run.py tests/restore/test_default.py tests/restore/test_loop.py
+
+worlds: $(VENV)/.installed
+	$(BIN)/safebasin run configs/sandbox-worlds.yaml --output runs/worlds
 
 # Another setting rounds differently, which makes other worlds: they need a cache of their own.
 test-worlds: $(VENV)/.installed
