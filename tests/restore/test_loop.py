@@ -149,8 +149,8 @@ def unrestored() -> State:
 def test_a_bound_that_allows_no_update_ends_it_with_a_warning(problem: Problem) -> None:
     before = problem.bits()
     message = (
-        r"The model is not fully restored: 3 of 5 refused, and the bound on the retain loss \(epsilon 1e-09\) allows no "
-        "further update"
+        r"The model is not fully restored: 3 of 5 refused, and the bound on the retain loss \(epsilon 1e-09\) allows "
+        "no further update"
     )
     with pytest.warns(UserWarning, match=message):
         trace = problem.run(replace(ADAPTIVE, halvings=2), enough=unrestored, epsilon=1e-9)
