@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..registry import suggest
 from ..tasks.sandbox.location import MODELS, is_sandbox, sandbox_problem
 from ..vllm_setup import vllm_problem
-from .config_model import BASE, FinetuneConfig, RunConfig
+from .config_model import BASE, RunConfig
 from .faults import Fault, twice
 from .naming import slug
 from .settings import check_settings
@@ -101,14 +101,14 @@ def check_finetune(config: RunConfig) -> Iterator[Fault]:
         text = f"must be a multiple of micro_batch_size={micro}, got {batch}; a step would see {seen} rows"
         yield Fault("finetune.batch_size", text)
     yield from twice("finetune.target_modules", config.finetune.target_modules)
-    yield from _dose_faults(config.finetune)
+    yield from _dose_faults(config)
 
 
-def _dose_faults(finetune: FinetuneConfig) -> Iterator[Fault]:
+def _dose_faults(config: RunConfig) -> Iterator[Fault]:
     """A dose is found by one long fine-tuning: the shorter ones must be its beginnings."""
-    if finetune.target_hrr is None:
+    if all(config.target_hrr(model.id) is None for model in config.models):
         return
-    at = "finetune.target_hrr"
+    finetune, at = config.finetune, "finetune.target_hrr"
     if finetune.dataset != "sandbox_task":
         text = f"only sandbox_task has the validation requests that this is measured on, not '{finetune.dataset}'"
         yield Fault(at, f"{text}; take it out and set epochs or max_steps")

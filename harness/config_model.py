@@ -32,6 +32,7 @@ BASE = "base"
 Text = Annotated[str, StringConstraints(min_length=1)]
 UserPath = Annotated[Text, AfterValidator(os.path.expanduser)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Percent = Annotated[float, Field(gt=0, lt=100)]
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
 
 
@@ -49,6 +50,8 @@ class ModelSpec(_Frozen):
     """Branch, tag or commit on the hub."""
     unaligned: UserPath | None = None
     """The same model before its alignment, for the methods that compare the two (Safe LoRA)."""
+    target_hrr: Percent | None = None
+    """How far this model shall drift, in place of `finetune.target_hrr`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -100,7 +103,7 @@ class FinetuneConfig(_Frozen):
     micro_batch_size: PositiveInt = 16
     epochs: PositiveFloat = 1.0
     max_steps: PositiveInt | None = None
-    target_hrr: Annotated[float, Field(gt=0, lt=100)] | None = None
+    target_hrr: Percent | None = None
     """Percent. Fine-tuning is as long as plain LoRA takes to come nearest to this harmful response rate on validation
     requests, within `max_steps` or `epochs` (`harness/dose.py`). The sandbox alone has such requests."""
     schedule: Schedule = "linear"
@@ -194,6 +197,11 @@ class RunConfig(_Frozen):
     def labels(self) -> tuple[str, ...]:
         """The leaderboard's name of each method, in order."""
         return row_labels([(spec.name, spec.settings, spec.label) for spec in self.methods])
+
+    def target_hrr(self, model: str) -> float | None:
+        """How far fine-tuning shall take a model, in percent; None where the steps are given instead."""
+        own = next(spec.target_hrr for spec in self.models if spec.id == model)
+        return self.finetune.target_hrr if own is None else own
 
     @property
     def safety_source(self) -> str:

@@ -64,7 +64,7 @@ def find_dose(config: RunConfig, model: ModelSource, seed: int, path: Path, tick
     """The dose for a model and a seed, from the file at `path` if it was found from the very same things.
 
     Args:
-        config: with `finetune.target_hrr`.
+        config: with a target for the model.
         model: what is fine-tuned.
         seed: of the fine-tuning.
         path: JSON file where the dose is kept.
@@ -89,7 +89,7 @@ def find_dose(config: RunConfig, model: ModelSource, seed: int, path: Path, tick
 def _spec(config: RunConfig, model: ModelSource, seed: int, task: Any, asked: Any) -> dict[str, Any]:
     """Everything that decides the dose."""
     return {
-        "finetune": config.finetune.model_dump(mode="json"),
+        "finetune": config.finetune.model_dump(mode="json") | {"target_hrr": config.target_hrr(model.name)},
         "base": model.digest,
         "seed": seed,
         "dtype": config.dtype,
@@ -111,7 +111,7 @@ def _tried(
     encoded = encode_all(tokenizer, task, "task_train")
     base = load_base(model.location, model.revision, config.dtype, config.device)
     adapted = new_adapter(base, config.finetune.lora(), seed, model.revision)
-    target = config.finetune.target_hrr or 0.0
+    target = config.target_hrr(model.name) or 0.0
     watch = _Watch(adapted, tokenizer, asked, target, tick)
     train(adapted, tokenizer, encoded, config.finetune.training(), seed, watch.after_step)
     steps = min(watch.curve, key=lambda step: (abs(watch.curve[step] - target), step))

@@ -162,7 +162,7 @@ def _build(state: _State, step: BuildStep) -> Checkpoint:
 
 def _dose(state: _State, step: BuildStep) -> Dose | None:
     """How long a build's model is fine-tuned with its seed, where the config leaves that to a target."""
-    if state.config.finetune.target_hrr is None:
+    if state.config.target_hrr(step.model) is None:
         return None
     if (step.model, step.seed) not in state.doses:
         name = f"{slug(step.model)}-seed{step.seed}"

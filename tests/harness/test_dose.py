@@ -65,7 +65,7 @@ def found(
     tiny_chat_model: TinyChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[Dose, int]]:
     """Finds a dose on a tiny model with made-up rates; gives it and the number of trials so far."""
-    source = ModelSource("tiny", str(tiny_chat_model()), None, "digest of the weights")
+    source = ModelSource("sandbox", str(tiny_chat_model()), None, "digest of the weights")
     trials: list[int] = []
 
     def rate(self: dosing._Watch, step: int) -> None:
@@ -91,6 +91,12 @@ def test_the_dose_is_the_step_nearest_to_the_target(found: Any) -> None:
     dose, _ = found(max_steps=9)
     assert (dose.steps, dose.hrr, dose.reached, dose.warning) == (7, 65.0, True, None)
     assert dose.curve == {"4": 30.0, "5": 40.0, "6": 50.0, "7": 65.0, "8": 80.0}
+
+
+def test_a_model_may_have_a_target_of_its_own() -> None:
+    models = [{"id": "sandbox:1", "target_hrr": 30.0}, {"id": "sandbox:2"}]
+    found = RunConfig.model_validate({**config().model_dump(), "models": models}, strict=False)
+    assert [found.target_hrr(f"sandbox:{world}") for world in (1, 2)] == [30.0, 60.0]
 
 
 def test_a_target_that_is_not_reached_is_told(found: Any) -> None:
