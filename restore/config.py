@@ -48,7 +48,7 @@ class RestoreConfig:
     """Weight of the loss on retain rows, which is lowered along with the others. None is, in each iteration, what the
     others amount to divided by what is left of epsilon: the gradient is then that of log(others) - log(what is left),
     whose descent follows the centres of the feasible region (Huard 1967) and never presses against the bound."""
-    retain_rows: int = 128
+    retain_rows: int = 64
     """Retain rows of that loss, drawn anew in each iteration."""
     forget_target: Literal["self", "affirmative", "prompt", "refusal"] = "self"
     """What the forget loss is taken on: the model's own answer, the row's `target`, the prompt, or the base model's
@@ -67,7 +67,7 @@ class RestoreConfig:
     """Data sets of the curvature. `mixed` is the paper's; with pairs it is not that of the retain loss (A-12)."""
     fresh_curvature: bool = True
     """Whether each iteration estimates the curvature anew, on batches drawn anew (A-20), or the first one for all."""
-    curvature_rows: int = 64
+    curvature_rows: int = 48
     """Rows that products and single gradients of the curvature are taken on, drawn anew with each estimate, each loss
     by its share of rows (not with pairs)."""
     damping: float = 1.0
