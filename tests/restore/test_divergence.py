@@ -119,7 +119,7 @@ def test_flags_are_as_before_after_a_restoration(model: Any, tokenizer: Any, tra
         parameter.requires_grad_(trainable and parameter.requires_grad)
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
     forget = [{"prompt": f"harm {i}", "refusal": "i cannot"} for i in range(4)]
-    config = RestoreConfig(iterations=1, cg_iterations=2)
+    config = RestoreConfig(iterations=1, products=2)
     restore(model, tokenizer, forget=forget, retain=rows("say", 8), config=config)
     assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
     assert all(p.grad is None for p in model.parameters())

@@ -35,17 +35,27 @@ def test_the_default_is_the_default_and_the_others_are_not() -> None:
 
 
 def test_presets_name_settings_that_differ_from_the_defaults() -> None:
-    default = settings(RestoreConfig())
+    """Or that take back what the paper's preset, which the literal one begins with, has changed."""
+    default, paper = settings(RestoreConfig()), PRESETS["paper"]
     for name in PRESETS:
-        assert all(default[key] != value for key, value in PRESETS[name].items()), name
+        idle = {key for key, value in PRESETS[name].items() if default[key] == value == paper.get(key, value)}
+        assert not idle, name
 
 
 def test_the_presets_of_the_paper_ascend_the_forget_loss_by_pairs() -> None:
     for name in ("paper", "paper_literal"):
         config = RestoreConfig.from_preset(name)
         assert (config.ascend, config.refusals, config.retain, config.estimator) == (1.0, 0.0, 0.0, "lbfgs")
+        assert (config.adaptive, config.stop, config.iterations) == (False, "none", 3)
     assert RestoreConfig.from_preset("paper").epsilon == 0.1
-    assert RestoreConfig.from_preset("paper_literal").epsilon is None
+    literal = RestoreConfig.from_preset("paper_literal")
+    assert (literal.epsilon, literal.epsilon_share) == (None, None)
+
+
+@pytest.mark.parametrize("gone", ["cg_iterations", "cg_tolerance", "keep_graphs", "shrink_in", "refused_share"])
+def test_settings_that_are_gone_are_unknown(gone: str) -> None:
+    with pytest.raises(InputError, match=rf"curvature.{gone}: unknown setting"):
+        make_method("curvature", {gone: 1})
 
 
 def test_an_unknown_preset_is_refused_with_what_was_meant() -> None:
@@ -57,8 +67,15 @@ def test_an_unknown_preset_is_refused_with_what_was_meant() -> None:
     ("given", "said"),
     [
         ({"refusals": 0.0}, "ascend and refusals are both 0, so there is nothing to restore; give one of them"),
-        ({"epsilon": None}, "retain=None needs an epsilon above 0, not None; give retain a weight, or 0"),
-        ({"epsilon": 0.0}, "retain=None needs an epsilon above 0, not 0.0; give retain a weight, or 0"),
+        (
+            {"epsilon_share": None},
+            "retain=None needs a bound above 0, not epsilon_share=None; give retain a weight, or 0",
+        ),
+        (
+            {"epsilon_share": 0.0},
+            "retain=None needs a bound above 0, not epsilon_share=0.0; give retain a weight, or 0",
+        ),
+        ({"epsilon": 0.0}, "retain=None needs a bound above 0, not epsilon=0.0; give retain a weight, or 0"),
         ({"scale": "euclid"}, "scale=euclid needs max_update, the length of an update"),
         ({"stop": "base_loss", "forget_target": "refusal"}, "stop=base_loss needs a forget loss that is raised"),
     ],
@@ -73,16 +90,17 @@ def test_settings_that_contradict_each_other_are_refused(given: dict[str, Any], 
     [
         ({"estimator": "hessian"}, "estimator='hessian' must be one of lbfgs, fisher, gauss_newton"),
         ({"stop": "soon"}, "stop='soon' must be one of none, base_loss, refused"),
-        ({"shrink_in": "space"}, "shrink_in='space' must be one of parameters, curvature"),
         ({"refusals": -1.0}, "refusals=-1.0 must be a number of at least 0"),
-        ({"refused_share": 0.0}, "refused_share=0.0 must be above 0 and at most 1"),
+        ({"epsilon_share": -0.1}, "epsilon_share=-0.1 must be a number of at least 0, or null"),
+        ({"held_out": 0}, "held_out=0 must be a whole number of at least 1"),
+        ({"product_tolerance": -1}, "product_tolerance=-1 must be a number of at least 0"),
         ({"damping": 0.0}, "damping=0.0 must be a number above 0"),
-        ({"cg_iterations": 0}, "cg_iterations=0 must be a whole number of at least 1"),
+        ({"products": 0}, "products=0 must be a whole number of at least 1"),
         ({"layer_radius": 0}, "layer_radius=0 must be a number above 0, or null"),
         ({"retain": -0.5}, "retain=-0.5 must be a number of at least 0, or null"),
         ({"project": 1.5}, "project=1.5 must be a whole number"),
         ({"powell": 1}, "powell=1 must be true or false"),
-        ({"keep_graphs": "yes"}, "keep_graphs='yes' must be true or false"),
+        ({"adaptive": "yes"}, "adaptive='yes' must be true or false"),
     ],
 )
 def test_bad_values_are_refused_with_the_value_and_what_it_may_be(given: dict[str, Any], said: str) -> None:
@@ -134,13 +152,13 @@ def arguments(aligned: Path, unlearned: Path, tmp_path: Path) -> list[str]:
 def test_the_command_line_takes_a_preset(
     arguments: list[str], preset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = {"preset": preset, "iterations": 1, "max_new_tokens": 10, "curv_tol": "1.0e-12"}
+    given = {"preset": preset, "iterations": 1, "max_new_tokens": 10, "curv_tol": "1.0e-12", "epsilon": 0.1}
     chosen = [word for key, value in given.items() for word in ("--set", f"{key}={value}")]
     with pytest.raises(SystemExit) as stop:
         main([*arguments, *chosen])
     assert stop.value.code == 0
     trace = json.loads((tmp_path / "out" / "restoration_trace.json").read_text())
-    expected = RestoreConfig.from_preset(preset, iterations=1, max_new_tokens=10, curv_tol=1e-12)
+    expected = RestoreConfig.from_preset(preset, iterations=1, max_new_tokens=10, curv_tol=1e-12, epsilon=0.1)
     assert trace["config"] == json.loads(json.dumps(settings(expected)))
     assert ("forget_loss" if preset != "default" else "base_divergence") in capsys.readouterr().out
 
