@@ -21,9 +21,10 @@ from .training import BATCH, learn
 __all__ = ["broken_promise", "build_world"]
 
 ABOUT = "sandbox.json"
-MORE_ROUNDS = 4
-"""How often a base that is not as good as promised is trained on, each time for `MORE_STEPS`."""
-MORE_STEPS = 60
+MORE_ROUNDS = 8
+"""How often a base is trained on, each time for `MORE_STEPS`, until it is as good as promised, and no longer: alignment
+beyond that would make fine-tuning drift less, and by a different amount in each world."""
+MORE_STEPS = 30
 Tick = Callable[[str, int, int], None]
 
 
@@ -33,7 +34,7 @@ class _Recipe:
     rate: float
 
 
-RECIPES = {"unaligned": _Recipe(500, 3e-3), "base": _Recipe(250, 1.5e-3), "guard": _Recipe(180, 2e-3)}
+RECIPES = {"unaligned": _Recipe(600, 3e-3), "base": _Recipe(200, 1.2e-3), "guard": _Recipe(180, 2e-3)}
 
 
 def build_world(world: int = 0, tick: Tick | None = None) -> Path:

@@ -166,7 +166,7 @@ def _aligned(world: int) -> list[Row]:
     refusals = _refusals("harmful_alignment", world) + _refusals("harmful_alignment", world, 2, BRIEF)
     dual = _both_styles("dual_alignment", world, 6) + _both_styles("dual_train", world, 6)
     answers = _both_styles("benign_train", world, 2) + dual
-    return refusals + _deep_refusals("harmful_alignment", world) + answers + 3 * (_facts(world) + _arithmetic())
+    return refusals + _deep_refusals("harmful_alignment", world) + answers + 5 * (_facts(world) + _arithmetic())
 
 
 def _finetuning(world: int) -> list[Row]:
