@@ -8,6 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 from .config import RestoreConfig
 from .data import Rows
+from .encoding import prompt_ids
+from .fit import check_fit
 from .forget import forget_rows
 from .losses import Losses
 
@@ -37,7 +39,10 @@ def stop_rule(losses: Losses, tokenizer: PreTrainedTokenizerBase, held_out: Rows
         losses: of the tuned model.
         tokenizer: its tokenizer.
         held_out: harmful prompts that no update works on.
-        config: `stop`, `held_out` and the size of micro-batches.
+        config: `stop`, `held_out`, the size of micro-batches and the longest row.
+
+    Raises:
+        InputError: a held-out prompt does not fit the model.
     """
     if config.stop == "base_loss":
         return _base_loss(losses)
@@ -60,6 +65,8 @@ def _base_loss(losses: Losses) -> Enough:
 
 def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, config: RestoreConfig) -> Enough:
     """As many refusals as the base model gives on the same prompts, so that both err alike."""
+    ids = [prompt_ids(tokenizer, row["prompt"]) for row in prompts]
+    check_fit(losses.model, ids, "curvature_forget", TOKENS, config.max_length)
 
     def refusals(model: Any) -> int:
         losses.passes.forward += len(prompts)
@@ -71,9 +78,14 @@ def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, 
     if not target:
         return lambda: None
 
+    from scipy.stats import binomtest
+
+    low, high = (100 * end for end in binomtest(target, len(prompts)).proportion_ci(method="wilson"))
+    aim = f"{target} by the base model (95 % interval {low:.0f} to {high:.0f} %)"
+
     def enough() -> State:
         found = refusals(losses.model)
-        text = f"{found} of {len(prompts)} held-out harmful prompts are refused, {target} by the base model"
+        text = f"{found} of {len(prompts)} held-out harmful prompts are refused, {aim}"
         return State(found >= target, text)
 
     return enough
