@@ -57,6 +57,29 @@ def test_rows(model: Any, tokenizer: Any, given: dict[str, Any], message: str) -
     refused(model, tokenizer, message, **given)
 
 
+@pytest.mark.parametrize(
+    ("probe", "message"),
+    [
+        ({"prompt": LONG}, "of the curvature_forget set has 200. tokens, more than max_length=1024"),
+        ({"prompt": ""}, "Row 0 of the curvature_forget set needs text in column prompt"),
+        ({}, "Row 0 of the curvature_forget set needs text in column prompt"),
+    ],
+)
+def test_held_out_prompts(model: Any, tokenizer: Any, probe: dict[str, str], message: str) -> None:
+    """Which the default asks, and the paper's settings answer for a loss."""
+    forget = [{**row, "refusal": "i cannot"} for row in rows("harm", 4)]
+    given = {"forget": forget, "curvature_forget": [probe], "config": RestoreConfig(iterations=1)}
+    refused(model, tokenizer, message, **given)
+
+
+def test_held_out_prompts_longer_than_the_model_s_positions(model: Any, tokenizer: Any) -> None:
+    model.config.max_position_embeddings = 40
+    forget = [{**row, "refusal": "i cannot"} for row in rows("harm", 4)]
+    probes, config = [{"prompt": "harmful prompt"}], RestoreConfig(max_new_tokens=3)
+    message = "curvature_forget set has 20 tokens and is answered with up to 24, but the model has 40"
+    refused(model, tokenizer, message, forget=forget, curvature_forget=probes, config=config)
+
+
 def test_rows_longer_than_the_model_s_positions(model: Any, tokenizer: Any) -> None:
     model.config.max_position_embeddings = 30
     refused(model, tokenizer, "Row 7 of the retain_1 set has .* tokens, but the model has 30 positions|retain",
