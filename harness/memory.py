@@ -91,11 +91,11 @@ def _row_bytes(folder: Path, dtype: str, tokens: int) -> int | None:
     return None if token is None else (tokens + tokens // 8) * token
 
 
-def judge_bytes(judge: Mapping[str, Mapping[str, Any]]) -> int | None:
+def judge_bytes(judge: Mapping[str, Mapping[str, Any]], world: int) -> int | None:
     """Bytes of the weights that a judge loads: 0 for one without a model, None where it still has to be fetched."""
     if not any("model" in (arguments or {}) for arguments in judge.values()):
         return 0
-    found = [weight_bytes(folder, "auto") for _, folder in _judges([judge], 0)]
+    found = [weight_bytes(folder, "auto") for _, folder in _judges([judge], world)]
     return sum(found) if found else None
 
 

@@ -6,7 +6,7 @@ Whatever is finished is found again by the digest of what made it, so a run that
 import itertools
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -227,8 +227,6 @@ def _assign(state: _State, model: str, build_id: str | None) -> None:
 
 def _judge_all(state: _State) -> None:
     assigned = state.store.assignments(state.plan.digest)
-    config = state.config
-    weights = [judge_bytes(judge) for judge in config.judges]
     for world, judges in state.judges.items():
         judged = [
             cell for cell in state.plan.cells if cell.role in JUDGED and world_in(state.folder, cell.model) == world
@@ -245,8 +243,14 @@ def _judge_all(state: _State) -> None:
                 judged_as(state.plan.digest, world),
                 state.store,
                 _judging(state, world),
-                lambda judge, chunks: processes_for(chunks, config.processes, weights[judge], device_of(config)),
+                _processes(state.config, world),
             )
+
+
+def _processes(config: RunConfig, world: int) -> Callable[[int, int], int]:
+    """(number of a judge, chunks) -> in how many processes it judges so many."""
+    weights = [judge_bytes(judge, world) for judge in config.judges]
+    return lambda judge, chunks: processes_for(chunks, config.processes, weights[judge], device_of(config))
 
 
 def _judging(state: _State, world: int) -> OnProgress:
