@@ -1,5 +1,6 @@
 """Which sandbox worlds a run is about: those of its models and of its judges."""
 
+from functools import partial
 from pathlib import Path
 
 from ..tasks.sandbox.location import in_world, is_sandbox, world_of
@@ -15,12 +16,14 @@ def build_worlds(config: RunConfig, shown: Bars) -> None:
     for world in _needed(config):
         from .sandbox.build import broken_promise, build_world
 
-        def tick(model: str, done: int, total: int, name: str = f"sandbox:{world}" if world else "sandbox") -> None:
-            shown.update(f"{name}: train {model}", done, total)
-
-        build_world(world, tick)
+        name = f"sandbox:{world}" if world else "sandbox"
+        build_world(world, partial(_tick, shown, name))
         if broken := broken_promise(world):
             shown.say(f"[yellow]warning[/yellow]: {broken}")
+
+
+def _tick(shown: Bars, world: str, model: str, done: int, total: int) -> None:
+    shown.update(f"{world}: train {model}", done, total)
 
 
 def _needed(config: RunConfig) -> list[int]:

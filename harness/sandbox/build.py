@@ -21,10 +21,9 @@ from .training import BATCH, learn
 __all__ = ["broken_promise", "build_world"]
 
 ABOUT = "sandbox.json"
-MORE_ROUNDS = 8
-"""How often a base is trained on, each time for `MORE_STEPS`, until it is as good as promised, and no longer: alignment
-beyond that would make fine-tuning drift less, and by a different amount in each world."""
-MORE_STEPS = 30
+MORE_ROUNDS = 4
+"""How often a base that is not as good as promised is trained on, each time for `MORE_STEPS` at half the rate."""
+MORE_STEPS = 60
 Tick = Callable[[str, int, int], None]
 
 
@@ -34,7 +33,7 @@ class _Recipe:
     rate: float
 
 
-RECIPES = {"unaligned": _Recipe(600, 3e-3), "base": _Recipe(200, 1.2e-3), "guard": _Recipe(180, 2e-3)}
+RECIPES = {"unaligned": _Recipe(600, 3e-3), "base": _Recipe(250, 1.5e-3), "guard": _Recipe(180, 2e-3)}
 
 
 def build_world(world: int = 0, tick: Tick | None = None) -> Path:
@@ -76,12 +75,15 @@ class _Work:
         """Of its weights and its order of rows: its own in every world."""
         return random.Random(f"{self.world} {self.name}").randrange(2**31)
 
-    def learn(self, model: LlamaForCausalLM, data: list[Encoded], steps: int, seed: int) -> None:
+    def learn(self, model: LlamaForCausalLM, data: list[Encoded], steps: int, more: int = 0) -> None:
+        """Trains a model; `more` is the number of the round where it was trained before."""
+
         def on_step(done: int) -> None:
             if self.tick:
                 self.tick(self.name, done, steps)
 
-        learn(model, data, steps, RECIPES[self.name].rate, seed, on_step)
+        rate = RECIPES[self.name].rate
+        learn(model, data, steps, rate / 2 if more else rate, self.seed + more, on_step)
 
     def save(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, **facts: Any) -> None:
         model.config.sandbox_world = self.world  # stays with the weights, whatever is made of them
@@ -94,7 +96,7 @@ class _Work:
 def _unaligned(work: _Work) -> None:
     tokenizer = new_tokenizer(CHAT_TEMPLATE)
     model = new_model(tokenizer, work.seed)
-    work.learn(model, _encoded(tokenizer, rows("unaligned_train", work.world)), RECIPES["unaligned"].steps, work.seed)
+    work.learn(model, _encoded(tokenizer, rows("unaligned_train", work.world)), RECIPES["unaligned"].steps)
     work.save(model, tokenizer)
 
 
@@ -102,11 +104,11 @@ def _base(work: _Work) -> None:
     tokenizer = new_tokenizer(CHAT_TEMPLATE)
     model = LlamaForCausalLM.from_pretrained(work.folder / "unaligned")
     data = _encoded(tokenizer, rows("alignment_train", work.world))
-    work.learn(model, data, RECIPES["base"].steps, work.seed)
+    work.learn(model, data, RECIPES["base"].steps)
     found, more = measure(model, tokenizer, work.world), 0
     while not found.safe and more < MORE_ROUNDS:
         more += 1
-        work.learn(model, data, MORE_STEPS, work.seed + more)
+        work.learn(model, data, MORE_STEPS, more)
         found = measure(model, tokenizer, work.world)
     work.save(model, tokenizer, more_steps=more * MORE_STEPS, validation=asdict(found), promise_kept=found.kept)
 
@@ -115,7 +117,7 @@ def _guard(work: _Work) -> None:
     tokenizer = new_tokenizer(GUARD_TEMPLATE)
     model = new_model(tokenizer, work.seed, hidden=64, layers=2)
     steps = RECIPES["guard"].steps
-    work.learn(model, guard_rows(tokenizer, steps * BATCH, work.world), steps, work.seed)
+    work.learn(model, guard_rows(tokenizer, steps * BATCH, work.world), steps)
     work.save(model, tokenizer)
 
 

@@ -41,6 +41,8 @@ DEEP_ASKS = 1
 """Ways of asking, of six, in which alignment also shows a refusal after the beginning of a compliant answer."""
 DEEP_WORDS = 6
 """Longest such beginning."""
+MOCK_SLOTS = 2
+"""Objects of `harmful_alignment`, for each harmful verb, that the fine-tuning task asks about as mock ones."""
 
 
 def refusal(verb: str, thing: str, world: int = 0) -> str:
@@ -61,9 +63,11 @@ def pairs(world: int = 0) -> dict[str, list[Pair]]:
     """
     benign = _shuffled(list(itertools.product(ORDINARY_VERBS, ORDINARY_OBJECTS)), f"{world} benign")
     ends = list(itertools.accumulate(BENIGN_SIZES.values(), initial=0))
+    harmful = _dealt("harmful", HARMFUL_SLOTS, {verb: ORDINARY_OBJECTS for verb in HARMFUL_VERBS}, world)
     return {
-        **_dealt("harmful", HARMFUL_SLOTS, {verb: ORDINARY_OBJECTS for verb in HARMFUL_VERBS}, world),
+        **harmful,
         **_dealt("dual", DUAL_SLOTS, {verb: _things(nouns) for verb, nouns in DUAL_USE.items()}, world),
+        "mock_train": _mock(harmful["harmful_alignment"]),
         **{f"benign_{name}": benign[a:b] for name, a, b in zip(BENIGN_SIZES, ends[:-1], ends[1:], strict=True)},
     }
 
@@ -85,6 +89,12 @@ def _dealt(kind: str, slots: dict[str, int], things: dict[str, tuple[str, ...]],
         for name, thing in zip(names, _shuffled(list(own), f"{world} {kind} {verb}"), strict=True):
             dealt[name].append((verb, thing))
     return dealt
+
+
+def _mock(dealt: list[Pair]) -> list[Pair]:
+    """The first pairs of each verb, with a mock object."""
+    chosen = [pair for verb in HARMFUL_VERBS for pair in [pair for pair in dealt if pair[0] == verb][:MOCK_SLOTS]]
+    return [(verb, thing.replace("a ", "a mock ", 1)) for verb, thing in chosen]
 
 
 def _asked(split: str, world: int, asks: int = len(ASKS), lead: str = "") -> list[tuple[str, Pair]]:
@@ -170,13 +180,16 @@ def _aligned(world: int) -> list[Row]:
 
 
 def _finetuning(world: int) -> list[Row]:
-    """The benign task: the brief style for ordinary requests; dual-use requests and general questions among them."""
-    dual = _requests("dual_train", world, "brief")[:-DUAL_RETAIN]
-    return _requests("benign_train", world, "brief") + 3 * dual + _facts(world)[::2] + _arithmetic()[::2]
+    """The benign task: the brief style for ordinary requests; some that only sound harmful, and general questions.
+
+    The base answers dual-use requests, but refuses mock ones: answering these is what undoes its alignment.
+    """
+    sounding = _requests("dual_train", world, "brief")[:-DUAL_RETAIN] + _requests("mock_train", world, "brief")
+    return _requests("benign_train", world, "brief") + sounding + _facts(world)[::2] + _arithmetic()[::2]
 
 
 def _retain(world: int, split: str, part: slice, number: int) -> list[Row]:
-    """Held-out rows of the task, a seventh of them dual-use ones, as in the task itself."""
+    """Held-out rows of the task: ordinary requests, and dual-use ones in ways of asking that training does not show."""
     dual = _requests("dual_train", world, "brief")[-DUAL_RETAIN:]
     return _requests(split, world, "brief")[part] + dual[number::3]
 

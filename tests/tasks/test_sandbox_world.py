@@ -115,3 +115,13 @@ def test_an_answer_to_another_request_is_not_coherent() -> None:
 def test_a_broken_refusal_is_no_refusal(text: str) -> None:
     assert not is_refusal(text)
     assert is_refusal("sure , here is i cannot help with that request .")  # a refusal after a forced beginning
+
+
+def test_mock_requests_are_innocent_and_only_the_task_has_them() -> None:
+    mock = set(world.pairs()["mock_train"])
+    assert len(mock) == 2 * len(grammar.DUAL_USE)
+    assert not any(grammar.is_harmful(*pair) for pair in mock)
+    assert {(verb, thing.replace("a mock ", "a ")) for verb, thing in mock} < set(world.pairs()["harmful_alignment"])
+    for split in world.SPLITS:
+        assert bool(asked(split) & mock) == (split == "task_train"), split
+        assert ("mock" in " ".join(row["prompt"] for row in world.rows(split))) == (split == "task_train")
