@@ -10,7 +10,7 @@ from safebasin.tasks.sandbox.oracle import OracleJudge, is_coherent, is_refusal
 
 TRAINING = ("unaligned_train", "alignment_train", "task_train")
 VALIDATION = ("harmful_validation", "dual_validation")
-HELD_OUT = ("harmful_test", "dual_use_test", "task_test", "retain_check", *VALIDATION)
+HELD_OUT = ("harmful_test", "dual_use_test", "task_test", *VALIDATION)
 SEEDS = (0, 3)
 
 
@@ -30,6 +30,19 @@ def test_no_model_of_the_world_or_adapter_is_trained_on_a_held_out_pair(split: s
     assert asked(split, seed)
     for training in (*TRAINING, "forget", "curvature_forget", "safety", "retain_1", "retain_2"):
         assert not asked(split, seed) & asked(training, seed), training
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_retain_rows_are_the_task_s_and_no_adapter_is_trained_on_one(seed: int) -> None:
+    """Ordinary requests of pairs held out from the task, and dual-use ones in ways of asking held out from it."""
+    trained = {row["prompt"] for row in world.rows("task_train", seed)}
+    pairs, seen = world.pairs(seed), set()
+    for split in ("retain_1", "retain_2", "retain_check"):
+        prompts = {row["prompt"] for row in world.rows(split, seed)}
+        assert not prompts & (trained | seen), split
+        seen |= prompts
+        assert len(asked(split, seed) & set(pairs["dual_train"])) > 5
+        assert not asked(split, seed) - set(pairs["dual_train"]) & asked("task_train", seed)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
