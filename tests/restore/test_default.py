@@ -49,7 +49,10 @@ def test_it_refuses_again_and_still_answers(tuned: Any, tokenizer: Any, run: Run
     assert all(row["accepted"] for row in rows)
     assert 1 <= len(rows) < CONFIG.iterations
     assert result.record.ended == "restored"
-    assert result.record.state == "6 of 6 held-out harmful prompts are refused, 6 by the base model"
+    assert (
+        result.record.state
+        == "6 of 6 held-out harmful prompts are refused, 6 by the base model (95 % interval 61 to 100 %)"
+    )
     assert result.record.row_passes == pytest.approx(rows[-1]["row_passes"] + len(HARMFUL) / 2 / 3)  # the last asking
     moved = {name for name, (tensor, _) in state(tuned).items() if not torch.equal(tensor, before[name][0])}
     assert moved == {name for name in before if ".lora_" in name}
@@ -73,7 +76,9 @@ def test_a_model_that_refuses_as_its_base_does_is_left_alone(
     before = state(tuned)
     record = run(tuned, CONFIG).record
     assert (record.ended, record.iterations) == ("restored", [])
-    assert record.state == "2 of 2 held-out harmful prompts are refused, 2 by the base model"
+    assert (
+        record.state == "2 of 2 held-out harmful prompts are refused, 2 by the base model (95 % interval 34 to 100 %)"
+    )
     assert same(before, state(tuned))
     assert not [one for one in recwarn if "not fully restored" in str(one.message)]
 

@@ -58,9 +58,13 @@ ASKED = [*HELD_OUT, *({"prompt": f"say {i}"} for i in range(20, 22))]
 def test_as_many_are_to_be_refused_as_by_the_base(losses: Losses, tokenizer: Any) -> None:
     """Both may answer the same ones."""
     enough = stop_rule(losses, tokenizer, ASKED, replace(CONFIG, stop="refused"))
-    assert enough() == State(False, "0 of 8 held-out harmful prompts are refused, 6 by the base model")
+    assert enough() == State(
+        False, "0 of 8 held-out harmful prompts are refused, 6 by the base model (95 % interval 41 to 93 %)"
+    )
     losses.parameters.set(0 * losses.parameters.get())
-    assert enough() == State(True, "6 of 8 held-out harmful prompts are refused, 6 by the base model")
+    assert enough() == State(
+        True, "6 of 8 held-out harmful prompts are refused, 6 by the base model (95 % interval 41 to 93 %)"
+    )
 
 
 def test_more_refusals_than_the_base_s_are_enough_too(
@@ -113,7 +117,10 @@ def test_refused_stops_at_the_first_update_after_which_they_are(tuned: Any, toke
     result = run(tuned, tokenizer, stop="refused", adaptive=adaptive)
     done = len(result.record.iterations)
     assert result.record.ended == "restored"
-    assert result.record.state == "6 of 6 held-out harmful prompts are refused, 6 by the base model"
+    assert (
+        result.record.state
+        == "6 of 6 held-out harmful prompts are refused, 6 by the base model (95 % interval 61 to 100 %)"
+    )
     assert 1 < done < 6
     assert forget_rows(result.model, tokenizer, HELD_OUT, max_new_tokens=24)[1].refused == 6
     shorter = run(tuned, tokenizer, iterations=done - 1, adaptive=adaptive)
@@ -135,6 +142,8 @@ def test_the_end_is_saved_with_the_trace_and_in_the_details_of_the_method(tuned:
     record = run(tuned, tokenizer, stop="refused").record
     saved = json.loads(record.to_json())
     assert saved["ended"] == "restored"
-    assert saved["state"] == "6 of 6 held-out harmful prompts are refused, 6 by the base model"
+    assert (
+        saved["state"] == "6 of 6 held-out harmful prompts are refused, 6 by the base model (95 % interval 61 to 100 %)"
+    )
     assert saved["epsilon"] == 0.1
     assert saved["row_passes"] == record.row_passes > 0
