@@ -19,9 +19,9 @@ class RestorationData:
     """Rows by role. Forget rows: `prompt` and, optionally, `target`. Retain rows: `prompt` and `response`."""
 
     forget: Rows
-    """Their loss is raised."""
+    """What the updates work on: the base's refusals of them are brought back, or their loss is raised."""
     curvature_forget: Rows
-    """Harmful prompts that probe curvature only."""
+    """Harmful prompts that no update works on: they tell when it is done, and with pairs they probe curvature."""
     retain_1: Rows
     """Probes curvature."""
     retain_2: Rows
