@@ -33,15 +33,15 @@ def restore(
 ) -> RestoreResult:
     """Restores the safety of a fine-tuned LoRA adapter.
 
-    Goes back to the base model's own refusals of harmful prompts, along the inverse curvature of the loss, until as many
-    held-out ones are refused as by the base, while the loss on held-out retain rows stays within its bound.
+    Goes back to the base model's own refusals of harmful prompts, along the inverse curvature of the loss, until as
+    many held-out ones are refused as by the base, while the loss on held-out retain rows stays within its bound.
 
     Args:
         peft_model: a PEFT model with one active LoRA or rsLoRA adapter; it need not be trainable. The base may be
             quantised, spread over devices or partly offloaded.
         tokenizer: its tokenizer, with a chat template.
-        forget: harmful prompts: rows with `prompt` and, optionally, a `refusal` to go back to (else the base model's own)
-            and an affirmative `target` (for `ascend`).
+        forget: harmful prompts: rows with `prompt` and, optionally, a `refusal` to go back to (else the base's own) and
+            an affirmative `target` (for `ascend`).
         retain: rows with `prompt` and `response` of the task to keep.
         retain_check: rows to enforce epsilon on; split off `retain` by default.
         curvature_forget: harmful prompts that no update works on: they tell when it is done, and with pairs they probe
