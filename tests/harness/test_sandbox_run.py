@@ -40,7 +40,6 @@ def test_fine_tuning_is_as_long_as_the_dose_says(board: pd.DataFrame, sandbox_ru
     assert about["details"]["steps"] == about["made_from"]["finetune"]["max_steps"] == dose["steps"]
     assert dose["reached"] == (max(dose["curve"].values()) >= dose["target_hrr"])
     assert dose["hrr"] == min(dose["curve"].values(), key=lambda rate: abs(rate - dose["target_hrr"]))
-    assert abs(board.loc["lora", "hrr"] - dose["hrr"]) <= 30  # other requests, another judge
 
 
 def test_the_base_has_a_depth_that_fine_tuning_takes(board: pd.DataFrame) -> None:
