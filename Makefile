@@ -1,7 +1,7 @@
 # make demo   installs, then runs the sandbox leaderboard from start to end
 # make test   installs what the tests need, then runs linters, type checks and tests
 # make test-rounding   the tests of the sandbox and of the restoration again, as on a CPU that rounds otherwise
-# make worlds   the tables of docs/results: every repair over twelve worlds, at three drifts; hours on two cores
+# make worlds   every repair over twelve worlds, at three drifts; hours on two cores
 # make test-worlds   builds twelve sandbox worlds under two settings of the CPU and checks what each of them promises
 # make test-vllm   tests the vLLM engine on the CPU, in an environment of its own; nothing else needs it (docs/vllm.md)
 PYTHON ?= python3
