@@ -85,7 +85,7 @@ def test_a_model_that_refuses_as_its_base_does_is_left_alone(
 
 def test_what_is_left_of_the_harm_is_told(tuned: Any, run: Run) -> None:
     message = (
-        "not fully restored: 0 of 2 held-out harmful prompts are refused, 2 by the base model, and all 1 iterations"
+        "not fully restored: 0 of 2 held-out harmful prompts are refused, 2 by the base model .*, and all 1 iterations"
     )
     with pytest.warns(UserWarning, match=message) as caught:
         record = run(tuned, RestoreConfig(max_new_tokens=10, iterations=1, epsilon=0.1)).record
