@@ -67,9 +67,10 @@ def project(difference: Tensor, b: Tensor, variant: "Variant", k: int) -> Tensor
     if variant == "drop" or not difference.any():
         return torch.zeros_like(b)
     if variant == "topk":
-        u, sizes, _ = linalg.svd(difference, full_matrices=False)
-        rank = int((sizes > sizes[0] * max(difference.shape) * torch.finfo(sizes.dtype).eps).sum())
-        u = u[:, : min(k, rank)]
+        # in float64: where singular values lie close, vectors of fp32 turn by more than rounding, on some CPUs
+        u, sizes, _ = linalg.svd(difference.double(), full_matrices=False)
+        rank = int((sizes > sizes[0] * max(difference.shape) * torch.finfo(difference.dtype).eps).sum())
+        u = u[:, : min(k, rank)].to(b)
         return torch.mm(u, torch.mm(u.T, b))
     along = torch.mm(difference, torch.mm(difference.T, b))
     norm = linalg.matrix_norm(difference, ord=2) ** 2 if variant == "spectral" else linalg.matrix_norm(difference)
