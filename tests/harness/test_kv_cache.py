@@ -85,7 +85,7 @@ def test_what_is_there_is_seldom_copied() -> None:
     for _ in range(1000):
         keys, _ = layer.update(states(1), states(1))
         places.add(keys.untyped_storage().data_ptr())
-    assert len(places) < 20  # a copy per token would be up to 1000
+    assert len(places) < 40  # room grows by a quarter: 31 times up to 1000; a copy per token would be up to 1000
 
 
 def test_room_is_at_most_a_quarter_more_than_wanted() -> None:
