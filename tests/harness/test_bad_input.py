@@ -105,7 +105,8 @@ class TestRuns:
     def test_an_unusable_data_set(self, fails: Call, tmp_path: Path, name: str, content: str | None, said: str) -> None:
         if content is not None:
             (tmp_path / name).write_text(content)
-        message = fails(*run_with(tmp_path, finetune__dataset=str(tmp_path / name)))
+        own = {"finetune__dataset": str(tmp_path / name), "finetune__target_hrr": None}  # the dose is the sandbox's own
+        message = fails(*run_with(tmp_path, **own))
         assert said in message
         assert name in message
 
