@@ -61,7 +61,7 @@ def test_a_model_that_cannot_move_its_weights_is_refused(
     evaluate: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(docs, "rows", {"harmful_test": ROWS}.__getitem__)
+    monkeypatch.setattr(docs, "rows", lambda split, world: {"harmful_test": ROWS}[split])
     monkeypatch.setenv(JUDGES_VARIABLE, json.dumps(["stub_guard"]))
     who = "HFLM" if template else "without --apply_chat_template"
     with pytest.raises(InputError, match=rf"'sandbox_visage' moves the model's weights .*{who}.*safebasin run"):
