@@ -56,7 +56,7 @@ def folder(tiny_chat_model: TinyChatModel) -> Path:
 
 @pytest.fixture
 def config(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
-    monkeypatch.setattr(docs, "rows", {"harmful_test": ROWS}.__getitem__)
+    monkeypatch.setattr(docs, "rows", lambda split, world: {"harmful_test": ROWS}[split])
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "tiny_visage.yaml").write_text(YAML.format(folder=tasks_dir()))
     content = {
