@@ -27,7 +27,7 @@ class GaussNewton:
     Jv is the difference quotient of the logits along v, so that a product takes two forward passes and one backward
     pass over a micro-batch, the memory of a training step, and nothing that a training step does not need: any
     attention kernel, quantised weights and checkpointing will do. The step is sqrt(machine epsilon) of the parameters'
-    length, where the errors of rounding and of linearising balance.
+    length, the usual compromise between rounding and linearising: on the tests' model products are off by 0.1 to 2 %.
     """
 
     def __init__(self, parameters: FlatParameters, losses: Sequence[tuple[float, TokenMeanLoss]]) -> None:

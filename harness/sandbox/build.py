@@ -37,7 +37,7 @@ RECIPES = {"unaligned": _Recipe(600, 3e-3), "base": _Recipe(250, 1.5e-3), "guard
 
 
 def build_world(world: int = 0, tick: Tick | None = None) -> Path:
-    """Builds what is missing of a world into the cache (some 80 seconds of one core) and returns its folder.
+    """Builds what is missing of a world into the cache (two to three minutes of one core) and returns its folder.
 
     Each model is trained into a temporary folder that is renamed when finished, so an interrupted build leaves
     nothing half-made, and a second process waits for the first. `tick` is called with (model, steps done, steps).
