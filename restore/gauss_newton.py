@@ -38,7 +38,7 @@ class GaussNewton:
             losses: weights w_k, at least 0, and losses.
         """
         self._parameters, self._losses = parameters, losses
-        self._relative_step = max((forward_epsilon(loss.model) for _, loss in losses), default=0.0) ** 0.5
+        self.relative_step = max((forward_epsilon(loss.model) for _, loss in losses), default=0.0) ** 0.5
         self.products = 0
 
     def product(self, v: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class GaussNewton:
         length = dot(v, v) ** 0.5
         if not length > 0:
             return total
-        step = self._relative_step * max(dot(origin, origin) ** 0.5, self._relative_step) / length
+        step = self.relative_step * max(dot(origin, origin) ** 0.5, self.relative_step) / length
         moved = combine([origin, v], [1.0, step])
         with self._parameters.preserved() as snapshot:
             for weight, loss, batch in self._parts():
@@ -172,8 +172,10 @@ class DampedGaussNewton:
     def inverse_product(self, v: Tensor) -> Tensor:
         """(G + floor I)^-1 v, [n]: on the space as it is there, and v / floor of what lies outside."""
         inside = torch.tensor(dots(self._basis, v), dtype=torch.float64)
-        on_basis = self._solve(self._inner, self.floor, inside) - inside / self.floor
-        return combine([v, *self._basis], [1 / self.floor, *on_basis.tolist()])
+        outside = combine([v, *self._basis], [1.0, *(-inside).tolist()])
+        known = dot(outside, outside) <= EXHAUSTED**2 * dot(v, v)  # what is left is rounding, which a low floor blows up
+        on_basis = self._solve(self._inner, self.floor, inside)
+        return combine([outside, *self._basis], [0.0 if known else 1 / self.floor, *on_basis.tolist()])
 
     def bend(self, step: Tensor) -> float:
         """S'Gs for a step s, G on the space."""

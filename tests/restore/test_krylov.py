@@ -131,6 +131,18 @@ def test_on_the_whole_space_it_is_the_dense_solution() -> None:
         assert error(found.inverse_product(g), torch.linalg.solve(with_floor(a, found.floor), g.double())) < 1e-4
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e3])
+def test_the_gradient_s_rounding_is_nothing_that_a_loose_damping_may_blow_up(scale: float) -> None:
+    """As after many good updates: what rounding leaves of the gradient outside the space is no direction to go."""
+    a, g = torch.diag(torch.linspace(0.5, 2.0, N)), scale * vector()
+    found = damped(a, g, products=3)
+    loose = []
+    for found.tightness in (1e-8, 1e-11, 1e-14):
+        loose.append(found.inverse_product(g))
+        assert g @ loose[-1] > 0
+    assert error(loose[-1], loose[0].double()) < 1e-3
+
+
 @pytest.mark.parametrize("products", range(2, 9))
 def test_each_product_brings_it_nearer_and_it_is_always_a_descent(products: int) -> None:
     a, g = positive(condition=1e4), vector()
