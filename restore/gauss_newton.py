@@ -173,7 +173,8 @@ class DampedGaussNewton:
         """(G + floor I)^-1 v, [n]: on the space as it is there, and v / floor of what lies outside."""
         inside = torch.tensor(dots(self._basis, v), dtype=torch.float64)
         outside = combine([v, *self._basis], [1.0, *(-inside).tolist()])
-        known = dot(outside, outside) <= EXHAUSTED**2 * dot(v, v)  # what is left is rounding, which a low floor blows up
+        # What is left of the gradient is rounding, which a low floor would blow up.
+        known = dot(outside, outside) <= EXHAUSTED**2 * dot(v, v)
         on_basis = self._solve(self._inner, self.floor, inside)
         return combine([outside, *self._basis], [0.0 if known else 1 / self.floor, *on_basis.tolist()])
 
