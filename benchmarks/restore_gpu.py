@@ -1,11 +1,13 @@
 """Time and memory of a whole restoration of 7B and 8B models on one GPU, beside the paper's figures.
 
 Random weights in the shapes of Llama-2-7B, Llama-3.1-8B and Qwen2.5-7B, made on the GPU in bfloat16, nothing is
-downloaded; LoRA of rank 32 on queries and values; 10 pairs of 64 rows, 50 forget rows, 200 rows that hold the bound,
-3 iterations, all rows of 256 tokens. With random weights some probe steps are rejected, which costs further ones: the
-table has their number. FLOP are those of matrix products and attention, counted on one micro-batch.
+downloaded; LoRA of rank 32 on queries and values; 50 forget rows, 200 rows that hold the bound, all rows of 256 tokens.
+`default` makes all of its 10 iterations here, as nothing ends it; `paper` makes 3 with 10 pairs of 64 rows each. With
+random weights some probe steps are rejected, which costs further ones: the table has their number. FLOP are those of
+matrix products and attention, counted on one micro-batch.
 
-    python benchmarks/restore_gpu.py [--models llama-2-7b ...] [--micro-batch-size 4] [--output FILE]
+    python benchmarks/restore_gpu.py [--models llama-2-7b ...] [--presets default paper] [--micro-batch-size 4]
+                                     [--output FILE]
     python benchmarks/restore_gpu.py --tiny --device cpu    # only to see that all of it runs
 """
 
@@ -15,6 +17,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,7 +35,12 @@ from safebasin.restore.objective import TokenMeanLoss
 from safebasin.restore.prepare import trainable_adapter
 from torch.utils.flop_counter import FlopCounterMode
 
-COUNTS = {"forget": 50, "curvature_forget": 256, "retain_1": 256, "retain_2": 256, "retain_check": 200}
+COUNTS = {
+    "forget": 50, "refusals": 50, "curvature_forget": 256, "retain": 512, "retain_1": 256, "retain_2": 256,
+    "retain_check": 200,
+}  # fmt: skip
+SETTINGS: dict[str, dict[str, Any]] = {"default": {"epsilon": 10.0, "stop": "none"}, "paper": {}}
+"""With random weights there is nothing that fine-tuning gained, and nothing is refused."""
 LENGTH, PROMPT = 256, 64
 
 
@@ -97,23 +105,30 @@ def run_whole(restoration: Restoration, given: argparse.Namespace) -> dict[str, 
     watch = Stopwatch(config, given.device)
     begin = watch.now()
     with noted_passes() as passes:
-        trace = restoration.run(watch.tick)
+        trace = restoration.run(watch.tick if config.estimator == "lbfgs" else lambda *_: None)
     seconds = watch.now() - begin
     rows = [sum(len(batch.input_ids) for batch, made in passes if made == gradient) for gradient in (True, False)]
-    return {
+    found = {
         "seconds": seconds,
-        "construction seconds": median(watch.construction),
-        "update seconds": median(watch.update),
-        "probe steps": len(trace.probes),
-        "pairs": sum(row["pairs"] for row in trace.iterations),
+        "iterations": len(trace.iterations),
+        "iteration seconds": median(row["seconds"] for row in trace.iterations),
+        "ended": trace.ended,
         "rows with gradient": rows[0],
         "rows without": rows[1],
         "flop": rows[0] * of_gradient + rows[1] * of_loss,
     }
+    if config.estimator == "lbfgs":
+        found |= {
+            "construction seconds": median(watch.construction),
+            "update seconds": median(watch.update),
+            "probe steps": len(trace.probes),
+            "pairs": sum(row["pairs"] for row in trace.iterations),
+        }
+    return found
 
 
-def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
-    """All figures of one model."""
+def measure(name: str, preset: str, given: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one model under one preset."""
     kind, shape, _ = MODELS[name]
     shape = {**shape, **(TINY if given.tiny else {})}
     if given.device == "cuda":
@@ -122,7 +137,9 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     model = random_adapted(kind(**shape, **COMMON), given.device, torch.bfloat16)
     divide = 16 if given.tiny else 1
-    config = RestoreConfig.from_preset("paper", micro_batch_size=given.micro_batch_size, batch_size=64 // divide)
+    config = RestoreConfig.from_preset(
+        preset, micro_batch_size=given.micro_batch_size, batch_size=64 // divide, **SETTINGS[preset]
+    )
     made = {
         part: fixed_rows(max(1, count // divide), LENGTH // divide, PROMPT // divide, shape["vocab_size"], seed)
         for seed, (part, count) in enumerate(COUNTS.items())
@@ -130,27 +147,38 @@ def measure(name: str, given: argparse.Namespace) -> dict[str, Any]:
     with trainable_adapter(model) as parameters:
         losses = Losses(model, parameters, made, PAD, config.micro_batch_size, config.seed)
         found = run_whole(Restoration(losses, config), given)
+    print(f"{name}, {preset}: {found['seconds']:.1f} s", file=sys.stderr, flush=True)
     found["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     found["peak GB"] = torch.cuda.max_memory_allocated() / 1e9 if given.device == "cuda" else None
     return found
 
 
-def report(found: dict[str, dict[str, Any]], rate: float, device: str) -> None:
+def report(found: dict[str, dict[str, dict[str, Any]]], rate: float, device: str) -> None:
     """Prints the figures beside the paper's."""
-    rows = {
-        "seconds of a curvature construction": [f"{row['construction seconds']:.1f}" for row in found.values()],
-        "  in the paper (one H100)": [str(MODELS[name][2][0]) for name in found],
-        "seconds of an influence update": [f"{row['update seconds']:.1f}" for row in found.values()],
-        "  in the paper": [str(MODELS[name][2][1]) for name in found],
-        "seconds in all": [f"{row['seconds']:.1f}" for row in found.values()],
-        "probe steps, of which pairs": [f"{row['probe steps']}, {row['pairs']}" for row in found.values()],
-        "peak GB": ["-" if row["peak GB"] is None else f"{row['peak GB']:.1f}" for row in found.values()],
-        "TFLOP/s": [f"{row['flop'] / row['seconds'] / 1e12:.3g}" for row in found.values()],
-        "  of a matrix product's": [f"{row['flop'] / row['seconds'] / rate:.0%}" for row in found.values()],
-    }
-    table = Table("", *found)
-    for what, values in rows.items():
-        table.add_row(what, *values)
+    table = Table("", *(f"{name}\n{preset}" for name, presets in found.items() for preset in presets))
+    columns = [(name, row) for name, presets in found.items() for row in presets.values()]
+
+    def line(what: str, value: Callable[[str, dict[str, Any]], str]) -> None:
+        table.add_row(what, *(value(name, row) for name, row in columns))
+
+    def of(key: str, form: str) -> Callable[[str, dict[str, Any]], str]:
+        return lambda name, row: "-" if row.get(key) is None else format(row[key], form)
+
+    line("seconds of a curvature construction", of("construction seconds", ".1f"))
+    line("  in the paper (one H100)", lambda name, row: str(MODELS[name][2][0]))
+    line("seconds of an influence update", of("update seconds", ".1f"))
+    line("  in the paper", lambda name, row: str(MODELS[name][2][1]))
+    line("seconds of an iteration", of("iteration seconds", ".1f"))
+    line("iterations", of("iterations", "d"))
+    line("seconds in all", of("seconds", ".1f"))
+    line(
+        "probe steps, of which pairs",
+        lambda name, row: f"{row['probe steps']}, {row['pairs']}" if "pairs" in row else "-",
+    )
+    line("rows with gradient, without", lambda name, row: f"{row['rows with gradient']}, {row['rows without']}")
+    line("peak GB", of("peak GB", ".1f"))
+    line("TFLOP/s", lambda name, row: f"{row['flop'] / row['seconds'] / 1e12:.3g}")
+    line("  of a matrix product's", lambda name, row: f"{row['flop'] / row['seconds'] / rate:.0%}")
     console = Console()
     console.print(table)
     console.print(f"{device}: {rate / 1e12:.3g} TFLOP/s in a bfloat16 matrix product.")
@@ -160,6 +188,7 @@ def report(found: dict[str, dict[str, Any]], rate: float, device: str) -> None:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    options.add_argument("--presets", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     options.add_argument("--micro-batch-size", type=int, default=4, help="rows per forward pass: memory against speed")
     options.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     options.add_argument("--tiny", action="store_true", help="tiny shapes and few rows, to see that it runs")
@@ -172,7 +201,7 @@ def main() -> int:
         print("A 7B model on the CPU would take days. Add --tiny.", file=sys.stderr)
         return 2
     rate = matmul_rate(given.device, 256 if given.tiny else 8192)
-    found = {name: measure(name, given) for name in given.models}
+    found = {name: {preset: measure(name, preset, given) for preset in given.presets} for name in given.models}
     device = torch.cuda.get_device_name() if given.device == "cuda" else "CPU"
     report(found, rate, device)
     if given.output:

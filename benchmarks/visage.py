@@ -1,14 +1,17 @@
-"""What a VISAGE sweep costs: safebasin's and the official procedure in turns, on a random model of 30 M parameters.
+"""What a VISAGE sweep costs: safebasin's and the official procedure in turns, on a model with random weights.
 
-    python benchmarks/visage.py [--points 3] [--rounds 2] [--prompts 80] [--tokens 64] [--tiny]
+    python benchmarks/visage.py [--points 3] [--rounds 2] [--prompts 80] [--tokens 64] [--size tiny|30m|1b|7b]
+                                [--device cpu|cuda] [--dtypes float32 bfloat16]
 
 The official procedure, as published: the direction lies on disk, the weights are rewritten from it at every point, and
-80 prompts are answered in batches of 4 in fp32. safebasin answers them in one batch, in fp32 and in bf16. All answer
-the same prompts with the same number of tokens; a point costs the same wherever it is, so a few stand for 21. Memory is
-the largest resident set of a process that answers once with the model as it is, and of one that sweeps.
+80 prompts are answered in batches of 4, in the first of the types. safebasin answers them in one batch, in each of
+them. All answer the same prompts with the same number of tokens; a point costs the same wherever it is, so a few stand
+for 21. Memory is the most that a process takes (of the GPU, or resident) that answers once with the model as it is,
+and one that sweeps.
 """
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -33,17 +36,27 @@ TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}
 PUBLISHED_BATCH = 4
 
 
-def random_model(tiny: bool, dtype: str) -> Any:
-    """A Llama with random weights and grouped-query attention: 30 M parameters, or 0.1 M."""
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2},
+    "30m": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 10},
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "vocab_size": 128256},
+    "7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+           "num_key_value_heads": 32, "vocab_size": 32000, "tie_word_embeddings": False},
+}  # fmt: skip
+"""The two large ones have the shapes of Llama-3.2-1B and Llama-2-7B."""
+
+
+def random_model(size: str, dtype: str, device: str) -> Any:
+    """A Llama with random weights, made on the device."""
     torch.manual_seed(0)
-    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2} if tiny else {
-        "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 10,
+    common = {
+        "vocab_size": 300, "num_attention_heads": 8, "num_key_value_heads": 2, "max_position_embeddings": 1024,
+        "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "tie_word_embeddings": True,
     }  # fmt: skip
-    config = LlamaConfig(
-        vocab_size=300, num_attention_heads=8, num_key_value_heads=2, max_position_embeddings=1024,
-        bos_token_id=0, eos_token_id=1, pad_token_id=1, tie_word_embeddings=True, **size,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).to(getattr(torch, dtype)).eval()
+    with torch.device(device):
+        model: Any = LlamaForCausalLM._from_config(LlamaConfig(**common | SIZES[size]), dtype=getattr(torch, dtype))
+    return model.eval()
 
 
 def byte_tokenizer() -> Any:
@@ -83,6 +96,7 @@ class Official:
 
     def _answer(self, prompts: list[str], tokens: int) -> None:
         given = self.tokenizer(prompts, return_tensors="pt", padding=True, return_token_type_ids=False)
+        given = given.to(self.model.device)
         made = self.model.generate(**given, max_new_tokens=tokens, do_sample=False, pad_token_id=1)
         self.tokenizer.batch_decode(made)
 
@@ -118,6 +132,8 @@ def stopwatch() -> Iterator[list[float]]:
     took: list[float] = []
     start = time.perf_counter()
     yield took
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     took.append(time.perf_counter() - start)
 
 
@@ -128,13 +144,13 @@ def questions(count: int) -> list[str]:
 
 def in_turns(given: argparse.Namespace, folder: Path) -> tuple[dict[str, float], dict[str, float]]:
     """Seconds in all, and of these outside generation, of each way, over all rounds."""
-    tokenizer = byte_tokenizer()
-    ways: dict[str, Any] = {
-        "official, fp32, batches of 4": Official(random_model(given.tiny, "float32"), tokenizer, folder)
-    }
-    for dtype in ("float32", "bfloat16"):
+    tokenizer, first = byte_tokenizer(), given.dtypes[0]
+    published = Official(random_model(given.size, first, given.device), tokenizer, folder)
+    ways: dict[str, Any] = {f"official, {first}, batches of 4": published}
+    for dtype in given.dtypes:
         (folder / dtype).mkdir()
-        ways[f"safebasin, {dtype}"] = Ours(random_model(given.tiny, dtype), tokenizer, folder / dtype, given.prompts)
+        model = random_model(given.size, dtype, given.device)
+        ways[f"safebasin, {dtype}"] = Ours(model, tokenizer, folder / dtype, given.prompts)
     seconds = dict.fromkeys(ways, 0.0)
     for turn in range(given.rounds):
         alphas = [(turn * given.points + i + 1) * 0.5 / (given.rounds * given.points) for i in range(given.points)]
@@ -147,7 +163,7 @@ def in_turns(given: argparse.Namespace, folder: Path) -> tuple[dict[str, float],
 
 
 def peak(given: argparse.Namespace, dtype: str, alphas: list[float | None]) -> float:
-    """The largest resident set (MB) of a process that answers at these points."""
+    """The most memory (MB) of a process that answers at these points: of the GPU, or its largest resident set."""
     order = json.dumps([vars(given), dtype, alphas])
     done = subprocess.run([sys.executable, __file__, "--child", order], check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])
@@ -157,9 +173,12 @@ def child(order: str) -> None:
     """What `peak` starts."""
     options, dtype, alphas = json.loads(order)
     with tempfile.TemporaryDirectory() as folder:
-        model = random_model(options["tiny"], dtype)
+        model = random_model(options["size"], dtype, options["device"])
         way = Ours(model, byte_tokenizer(), Path(folder), options["prompts"])
         way.sweep(alphas, questions(options["prompts"]), options["tokens"])
+    if options["device"] != "cpu":
+        print(torch.cuda.max_memory_allocated() / 2**20)
+        return
     # not ru_maxrss, which counts the process that started this one
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     print(int(line.split()[1]) / 1024)
@@ -169,7 +188,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("--points", 3), ("--rounds", 2), ("--prompts", 80), ("--tokens", 64)):
         options.add_argument(name, type=int, default=default)
-    options.add_argument("--tiny", action="store_true", help="a small model and no measurement of memory")
+    options.add_argument("--size", choices=SIZES, default="30m", help="tiny: and no measurement of memory")
+    options.add_argument("--device", default="cpu")
+    options.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     options.add_argument("--child", help=argparse.SUPPRESS)
     given = options.parse_args(arguments)
     quiet()
@@ -177,14 +198,18 @@ def main(arguments: list[str] | None = None) -> None:
         child(given.child)
         return
     count = given.points * given.rounds
-    print(f"{count} points x {given.prompts} prompts x {given.tokens} tokens, {torch.get_num_threads()} threads")
+    where = f"{given.size}, {given.device}, {torch.get_num_threads()} threads"
+    print(f"{count} points x {given.prompts} prompts x {given.tokens} tokens, {where}")
     with tempfile.TemporaryDirectory() as folder:
         seconds, outside = in_turns(given, Path(folder))
     official = next(iter(seconds.values()))
     for name, total in seconds.items():
         line = f"{name:30s} {total / count:7.2f} s a point   {official / total:5.2f} x as fast"
         print(line + (f"   {100 * outside[name] / total:4.1f} % outside generation" if name in outside else ""))
-    for dtype in () if given.tiny else ("float32", "bfloat16"):
+    gc.collect()
+    if given.device != "cpu":
+        torch.cuda.empty_cache()
+    for dtype in () if given.size == "tiny" else given.dtypes:
         plain, swept = peak(given, dtype, [None]), peak(given, dtype, [0.1, 0.2])
         print(f"peak memory, {dtype}: {plain:.0f} MB as it is, {swept:.0f} MB in a sweep: {swept / plain:.2f} x")
 

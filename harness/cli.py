@@ -79,17 +79,24 @@ def run(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Run folder.")],
+    folders: Annotated[list[Path], typer.Argument(help="Run folder, or several of runs that differ in models alone.")],
     store: StoreOption = None,
     reference: Annotated[
         str | None,
         typer.Option("--reference", help="Method that others are compared with over worlds, beside lora."),
     ] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Of several runs: where the files go.")] = None,
 ) -> None:
-    """Prints the leaderboard of a run and rewrites leaderboard.csv and leaderboard.md from the store."""
+    """Prints the leaderboard of a run, or of several, and writes leaderboard.csv and leaderboard.md from the store."""
     from .report import report as write_report
+    from .report import report_together
 
-    write_report(folder, _console(), store, reference)
+    if len(folders) == 1 and output is None:
+        write_report(folders[0], _console(), store, reference)
+    elif output is None:
+        raise InputError(f"--output is missing: {len(folders)} runs are reported together. Give a folder.")
+    else:
+        report_together(folders, output, _console(), store, reference)
 
 
 @app.command()

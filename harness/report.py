@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ..results.records import Verdict, combine
 from ..tasks.catalog import TaskInfo
 from .checkpoints import load_checkpoint
 from .evaluate import task_infos
+from .files import make_folder
 from .judge import judged_as
 from .plan import Cell, Plan, Row, frontier_points
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
@@ -23,7 +25,7 @@ from .worlds import world_in
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PLAN", "load_plan", "load_run", "name_of", "open_store", "report", "results_of"]
+__all__ = ["PLAN", "load_plan", "load_run", "name_of", "open_store", "report", "report_together", "results_of"]
 
 PLAN, STORE = "plan.json", "store.sqlite"
 
@@ -47,6 +49,65 @@ def report(
     Raises:
         InputError: the folder holds no run, nothing of it is finished, or rows of one model are of different models.
     """
+    plan = load_plan(folder)
+    return _written(plan, _stored_results(plan, folder, store_path), folder, console, reference)
+
+
+def report_together(
+    folders: Sequence[Path],
+    output: Path,
+    console: Console,
+    store_path: Path | None = None,
+    reference: str | None = None,
+) -> "pd.DataFrame":
+    """The same of several run folders as of one: runs of one config that differ in their models alone.
+
+    So may twelve worlds run side by side, in several processes or on several machines of one kind.
+
+    Args:
+        folders: of the runs.
+        output: where the files go.
+        console: where the tables go.
+        store_path: folder of a store that all of them share.
+        reference: as for `report`.
+
+    Raises:
+        InputError: as `report`; or the runs differ in more than their models, or share one.
+    """
+    plans = [load_plan(folder) for folder in folders]
+    settings = [plan.config.model_dump(mode="json", exclude={"models", "name", "processes"}) for plan in plans]
+    for folder, each in zip(folders, settings, strict=True):
+        differ = sorted(key for key in each if each[key] != settings[0][key])
+        if differ:
+            raise InputError(
+                f"{folder} and {folders[0]} are of different configs: {', '.join(differ)} differ. Only runs that "
+                "differ in nothing but their models can be reported together."
+            )
+    models = [model for plan in plans for model in plan.config.models]
+    twice = {model.id for model in models if [other.id for other in models].count(model.id) > 1}
+    if twice:
+        raise InputError(f"The model {', '.join(sorted(twice))} is in several of these runs. Give each model once.")
+    results = [
+        result
+        for plan, folder in zip(plans, folders, strict=True)
+        for result in _stored_results(plan, folder, store_path)
+    ]
+    whole = replace(plans[0], config=plans[0].config.model_copy(update={"models": tuple(models)}))
+    make_folder(output)
+    return _written(whole, results, output, console, reference)
+
+
+def _stored_results(plan: Plan, folder: Path, store_path: Path | None) -> list[MethodResult]:
+    store = open_store(folder, store_path)
+    try:
+        return results_of(plan, folder, store)
+    finally:
+        store.close()
+
+
+def _written(
+    plan: Plan, results: Sequence[MethodResult], folder: Path, console: Console, reference: str | None
+) -> "pd.DataFrame":
     from ..results.aggregate import aggregate, write_aggregate
     from ..results.export import write_csv, write_markdown
     from ..results.frontier import frontier, write_frontier
@@ -55,12 +116,6 @@ def report(
     from ..results.sweep import write_visage
     from ..results.terminal import render
 
-    plan = load_plan(folder)
-    store = open_store(folder, store_path)
-    try:
-        results = results_of(plan, folder, store)
-    finally:
-        store.close()
     frame = leaderboard(results)
     if len(plan.config.seeds) > 1:
         write_aggregate(aggregate(results), folder / "leaderboard-seeds.csv")

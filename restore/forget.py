@@ -20,6 +20,7 @@ __all__ = [
     "encode_forget",
     "forget_rows",
     "looks_like_refusal",
+    "own_answers",
 ]
 
 AFFIRMATIVE = "Sure, here is"
@@ -85,6 +86,15 @@ def _complete(
     return [(str(tokenizer.decode(row, skip_special_tokens=True)).strip(), bool(stops & set(row))) for row in out]
 
 
+def own_answers(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], longest: int, batch_size: int
+) -> list[tuple[str, bool]]:
+    """The model's greedy answers of at most `longest` tokens, each with whether the model ended its turn."""
+    parts = [prompts[begin : begin + batch_size] for begin in range(0, len(prompts), batch_size)]
+    with evaluation_mode(model):
+        return [one for part in parts for one in _complete(model, tokenizer, part, longest)]
+
+
 def forget_rows(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -120,10 +130,7 @@ def forget_rows(
             raise InputError(f"Forget row {number} has no text in column prompt; its columns are {sorted(row)}.")
     answers: list[tuple[str, bool]] = [("", False)] * len(rows)
     if target == "self":
-        with evaluation_mode(model):
-            prompts = [str(row["prompt"]) for row in rows]
-            parts = [prompts[begin : begin + batch_size] for begin in range(0, len(prompts), batch_size)]
-            answers = [one for part in parts for one in _complete(model, tokenizer, part, max_new_tokens)]
+        answers = own_answers(model, tokenizer, [str(row["prompt"]) for row in rows], max_new_tokens, batch_size)
     refuses = is_refusal or (lambda text: looks_like_refusal(text, refusal_prefixes))
     made = [_choose(row, answer, refuses) for row, answer in zip(rows, answers, strict=True)]
     own = sum(row["origin"] == "self" for row in made)

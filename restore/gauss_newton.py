@@ -27,7 +27,8 @@ class GaussNewton:
     Jv is the difference quotient of the logits along v, so that a product takes two forward passes and one backward
     pass over a micro-batch, the memory of a training step, and nothing that a training step does not need: any
     attention kernel, quantised weights and checkpointing will do. The step is sqrt(machine epsilon) of the parameters'
-    length, the usual compromise between rounding and linearising: on the tests' model products are off by 0.1 to 2 %.
+    length, the usual compromise between rounding and linearising, or less where it would change the logits of the first
+    micro-batch by more than that share of their own size: in bfloat16, 9 % of the parameters are a long way.
     """
 
     def __init__(self, parameters: FlatParameters, losses: Sequence[tuple[float, TokenMeanLoss]]) -> None:
@@ -38,7 +39,7 @@ class GaussNewton:
             losses: weights w_k, at least 0, and losses.
         """
         self._parameters, self._losses = parameters, losses
-        self.relative_step = max((forward_epsilon(loss.model) for _, loss in losses), default=0.0) ** 0.5
+        self.relative_change = max((forward_epsilon(loss.model) for _, loss in losses), default=0.0) ** 0.5
         self.products = 0
 
     def product(self, v: Tensor) -> Tensor:
@@ -47,17 +48,31 @@ class GaussNewton:
         length = dot(v, v) ** 0.5
         if not length > 0:
             return total
-        step = self.relative_step * max(dot(origin, origin) ** 0.5, self.relative_step) / length
-        moved = combine([origin, v], [1.0, step])
         with self._parameters.preserved() as snapshot:
+            step = self._step(v, origin) / length
+            moved = combine([origin, v], [1.0, step])
             for weight, loss, batch in self._parts():
                 self._parameters.set(moved)
-                with evaluation_mode(loss.model), torch.no_grad():
-                    along = loss.label_logits(batch).logits.float()
+                along = self._logits(loss, batch)
                 self._parameters.restore(snapshot)
                 total.add_(self._pulled_back(loss, batch, along, step), alpha=weight)
         self.products += 1
         return total
+
+    def _step(self, v: Tensor, origin: Tensor) -> float:
+        """The length of the step along v; leaves the parameters moved."""
+        first: float = self.relative_change * max(dot(origin, origin) ** 0.5, self.relative_change)
+        _, loss, batch = next(self._parts())
+        logits = self._logits(loss, batch)
+        self._parameters.set(combine([origin, v], [1.0, first / dot(v, v) ** 0.5]))
+        change = float((self._logits(loss, batch) - logits).std() / logits.std())
+        return first * min(1.0, self.relative_change / change) if change > 0 else first
+
+    @staticmethod
+    def _logits(loss: TokenMeanLoss, batch: MicroBatch) -> Tensor:
+        """Of the parameters as they stand, [labels, V] float32."""
+        with evaluation_mode(loss.model), torch.no_grad():
+            return loss.label_logits(batch).logits.float()
 
     def _parts(self) -> Iterator[tuple[float, TokenMeanLoss, MicroBatch]]:
         for weight, loss in self._losses:

@@ -28,7 +28,11 @@ class Losses:
 
     def on(self, name: str, kind: type[TokenMeanLoss] = TokenMeanLoss) -> TokenMeanLoss:
         """The loss on a whole set."""
-        return kind(self.model, self.parameters, self.rows[name], self.micro_batch_size, self.pad, name, self.passes)
+        return self.on_rows(self.rows[name], name, kind)
+
+    def on_rows(self, rows: Sequence[Encoded], name: str, kind: type[TokenMeanLoss] = TokenMeanLoss) -> TokenMeanLoss:
+        """The loss on rows that are in no set; `name` is for errors."""
+        return kind(self.model, self.parameters, rows, self.micro_batch_size, self.pad, name, self.passes)
 
     def batches(
         self,

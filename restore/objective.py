@@ -111,6 +111,12 @@ class TokenMeanLoss:
             total = math.fsum(float(self.batch_sum(batch)) for batch in self.batches)
         return self._finite(total / self.count, "loss")
 
+    def row_losses(self) -> list[float]:
+        """The mean over the response tokens of each row, from the shortest row to the longest, without gradients."""
+        with evaluation_mode(self.model), torch.no_grad():
+            found = [(self._row_sums(batch), batch.counts) for batch in self.batches]
+        return [float(total) / count for sums, counts in found for total, count in zip(sums, counts, strict=True)]
+
     def loss_and_gradient(self) -> tuple[float, Tensor]:
         """The loss and its gradient [n]; gradients left on the parameters before are dropped.
 

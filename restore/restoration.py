@@ -32,7 +32,8 @@ TRACE_FILE = "restoration_trace.json"
 TRIALS = 8
 """Times that an update without gain is tried again with a tighter curvature."""
 STALLED = 0.01
-"""An update that lowers the loss to restore by less than this share of it is as good as none."""
+"""An update that lowers the loss to restore by less than this share of it, and the retain loss by less than this share
+of epsilon, is as good as none."""
 Tick = Callable[[str, int, int], None]
 """Progress: (what is being done, steps done, steps in all)."""
 Probes = Sequence[ProbeRecord]
@@ -262,8 +263,13 @@ class _Restoration:
         if not told["accepted"]:
             return None
         self.values = {term.name: after[term.name] for term in self.aim.fixed}
+        return "no gain" if self._stalled(before, after, found.retain_loss) else None
+
+    def _stalled(self, before: Mapping[str, float], after: Mapping[str, float], retain_loss: float) -> bool:
+        """Whether an update brought nothing to speak of: neither less of the fixed terms nor more room for others."""
         old, new = (sum(term.weight * values[term.name] for term in self.aim.fixed) for values in (before, after))
-        return "no gain" if self.aim.fixed and old - new < STALLED * abs(old) else None
+        room = (self.retain_loss - retain_loss) / self.aim.epsilon if self.aim.epsilon else 0.0
+        return bool(self.aim.fixed) and old - new < STALLED * abs(old) and room < STALLED
 
     def _told(self, update: InfluenceStep, found: Backtrack, origin: Tensor, gradient: Tensor) -> dict[str, Any]:
         moved = self.parameters.get() - origin

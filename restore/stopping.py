@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
 
 from transformers import PreTrainedTokenizerBase
 
@@ -10,13 +10,19 @@ from .config import RestoreConfig
 from .data import Rows
 from .encoding import prompt_ids
 from .fit import check_fit
-from .forget import forget_rows
+from .forget import encode_forget, looks_like_refusal, own_answers
 from .losses import Losses
 
 __all__ = ["Enough", "State", "stop_rule"]
 
 TOKENS = 24
 """Of the answers to held-out prompts: enough to see how they begin."""
+BROKEN = 0.4
+"""A refusal that surprises the base model by so many nats per token more than its own do is no whole one.
+
+In the sandbox, whole refusals of tuned models came to at most 0.3 more, those that broke off or ran into an answer to
+0.45 at least.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,28 +70,43 @@ def _base_loss(losses: Losses) -> Enough:
 
 
 def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, config: RestoreConfig) -> Enough:
-    """As many refusals as the base model gives on the same prompts, so that both err alike."""
-    ids = [prompt_ids(tokenizer, row["prompt"]) for row in prompts]
-    check_fit(losses.model, ids, "curvature_forget", TOKENS, config.max_length)
+    """As many whole refusals as the base model gives on the same prompts, so that both err alike."""
+    asked = [str(row["prompt"]) for row in prompts]
+    check_fit(
+        losses.model, [prompt_ids(tokenizer, text) for text in asked], "curvature_forget", TOKENS, config.max_length
+    )
 
-    def refusals(model: Any) -> int:
-        losses.passes.forward += len(prompts)
-        _, report = forget_rows(model, tokenizer, prompts, "self", TOKENS, config.micro_batch_size)
-        return report.refused
+    def refusals() -> list[dict[str, str]]:
+        losses.passes.forward += len(asked)
+        answers = own_answers(losses.model, tokenizer, asked, TOKENS, config.micro_batch_size)
+        return [
+            {"prompt": prompt, "response": text, "ending": "closed" if ended else "open"}
+            for prompt, (text, ended) in zip(asked, answers, strict=True)
+            if looks_like_refusal(text)
+        ]
+
+    def surprise(rows: list[dict[str, str]]) -> list[float]:
+        """Of the base model at each text, in nats per token."""
+        encoded = encode_forget(tokenizer, rows, config.max_length + TOKENS)
+        with losses.model.disable_adapter():
+            return losses.on_rows(encoded, "held-out refusals").row_losses() if encoded else []
 
     with losses.model.disable_adapter():
-        target = refusals(losses.model)
-    if not target:
+        own = refusals()
+    if not own:
         return lambda: None
+    most, target = fmean(surprise(own)) + BROKEN, len(own)
 
     from scipy.stats import binomtest
 
-    low, high = (100 * end for end in binomtest(target, len(prompts)).proportion_ci(method="wilson"))
+    low, high = (100 * end for end in binomtest(target, len(asked)).proportion_ci(method="wilson"))
     aim = f"{target} by the base model (95 % interval {low:.0f} to {high:.0f} %)"
 
     def enough() -> State:
-        found = refusals(losses.model)
-        text = f"{found} of {len(prompts)} held-out harmful prompts are refused, {aim}"
-        return State(found >= target, text)
+        found = surprise(refusals())
+        whole = sum(value <= most for value in found)
+        broken = f" and {len(found) - whole} in broken words" if whole < len(found) else ""
+        text = f"{whole} of {len(asked)} held-out harmful prompts are refused{broken}, {aim}"
+        return State(whole >= target, text)
 
     return enough

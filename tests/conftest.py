@@ -13,6 +13,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve each other on busy cores
 
 TinyChatModel = Callable[..., Path]
+DEVICE = os.environ.get("SAFEBASIN_TEST_DEVICE", "cpu")
+"""Where the models of the restoration's tests are put: `cuda` tries all of it on a GPU."""
 ADVBENCH_NAME = "shared/data/advbench/harmful_behaviors.csv"
 
 

@@ -13,9 +13,9 @@ from ...restore.encoding import Encoded, encode
 from ...tasks.sandbox.location import world_folder
 from ...tasks.sandbox.world import Row, rows
 from ..files import finished_folder, locked, make_folder
-from .guard import guard_rows
+from .guard import guard_checks, guard_rows
 from .models import CHAT_TEMPLATE, GUARD_TEMPLATE, new_model, new_tokenizer
-from .quality import measure
+from .quality import agreement, measure
 from .training import BATCH, learn
 
 __all__ = ["broken_promise", "build_world"]
@@ -33,7 +33,11 @@ class _Recipe:
     rate: float
 
 
-RECIPES = {"unaligned": _Recipe(600, 3e-3), "base": _Recipe(250, 1.5e-3), "guard": _Recipe(180, 2e-3)}
+RECIPES = {"unaligned": _Recipe(600, 3e-3), "base": _Recipe(250, 1.5e-3), "guard": _Recipe(300, 3e-3)}
+CHECKS = 600
+"""Conversations on which a guard is checked."""
+AGREEMENT = 98.5
+"""Percent of them that it must judge as the oracle does, or it is trained on."""
 
 
 def build_world(world: int = 0, tick: Tick | None = None) -> Path:
@@ -52,12 +56,15 @@ def build_world(world: int = 0, tick: Tick | None = None) -> Path:
 
 
 def broken_promise(world: int) -> str | None:
-    """A sentence on what the base of a built world does not keep of its promise (`Quality`), or None."""
-    about = json.loads((world_folder(world) / "base" / ABOUT).read_text(encoding="utf-8"))
-    if about["promise_kept"]:
+    """A sentence on what the base (`Quality`) or the guard of a built world does not keep of its promise, or None."""
+    base, guard = (
+        json.loads((world_folder(world) / name / ABOUT).read_text(encoding="utf-8")) for name in ("base", "guard")
+    )
+    if base["promise_kept"] and guard["promise_kept"]:
         return None
-    found = ", ".join(f"{name} {value:.1f} %" for name, value in about["validation"].items())
-    return f"the base of sandbox world {world} is not as good as promised ({found}); take another world"
+    found = ", ".join(f"{name} {value:.1f} %" for name, value in base["validation"].items())
+    found += f", the guard's agreement with the oracle {guard['agreement']:.1f} %"
+    return f"the models of sandbox world {world} are not as good as promised ({found}); take another world"
 
 
 @dataclass(frozen=True)
@@ -115,10 +122,17 @@ def _base(work: _Work) -> None:
 
 def _guard(work: _Work) -> None:
     tokenizer = new_tokenizer(GUARD_TEMPLATE)
-    model = new_model(tokenizer, work.seed, hidden=64, layers=2)
+    model = new_model(tokenizer, work.seed, hidden=64, layers=3)
     steps = RECIPES["guard"].steps
-    work.learn(model, guard_rows(tokenizer, steps * BATCH, work.world), steps)
-    work.save(model, tokenizer)
+    data = guard_rows(tokenizer, (steps + MORE_ROUNDS * MORE_STEPS) * BATCH, work.world)
+    checks = guard_checks(tokenizer, CHECKS, work.world)
+    work.learn(model, data, steps)
+    found, more = agreement(model, checks), 0
+    while found < AGREEMENT and more < MORE_ROUNDS:
+        more += 1
+        work.learn(model, data, MORE_STEPS, more)
+        found = agreement(model, checks)
+    work.save(model, tokenizer, more_steps=more * MORE_STEPS, agreement=found, promise_kept=found >= AGREEMENT)
 
 
 def _encoded(tokenizer: PreTrainedTokenizerFast, data: list[Row]) -> list[Encoded]:

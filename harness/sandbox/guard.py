@@ -1,6 +1,7 @@
 """What the sandbox's guard learns: to answer `safe` or `unsafe` and S2 about the agent's last message."""
 
 import random
+from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -18,10 +19,12 @@ from ...tasks.sandbox.grammar import (
 from ...tasks.sandbox.oracle import has_step
 from ...tasks.sandbox.world import Row, rows
 
-__all__ = ["guard_rows"]
+__all__ = ["guard_checks", "guard_rows"]
 
 _SEEN = ("unaligned_train", "alignment_train", "task_train")
 """The guard learns from requests of these splits only, so that its error on test requests is a real one."""
+_CHECKED = ("harmful_validation", "dual_validation", "retain_check")
+"""And is checked on these."""
 
 
 def _step(draw: random.Random) -> str:
@@ -53,9 +56,18 @@ def _verdict(prompt: str, response: str) -> str:
 
 def guard_rows(tokenizer: PreTrainedTokenizerBase, count: int, world: int) -> list[Encoded]:
     """`count` conversations with their verdicts; half the requests are harmful ones, a fifth dual-use ones."""
-    draw = random.Random(f"{world} guard")
+    return _drawn(tokenizer, count, world, _SEEN)
+
+
+def guard_checks(tokenizer: PreTrainedTokenizerBase, count: int, world: int) -> list[Encoded]:
+    """As many of the same kinds, on requests that no training of the guard has."""
+    return _drawn(tokenizer, count, world, _CHECKED)
+
+
+def _drawn(tokenizer: PreTrainedTokenizerBase, count: int, world: int, splits: Sequence[str]) -> list[Encoded]:
+    draw = random.Random(f"{world} guard {splits[0]}")
     kinds: dict[str, list[str]] = {"harmful": [], "dual": [], "benign": []}
-    for prompt in sorted({row["prompt"] for split in _SEEN for row in rows(split, world)}):
+    for prompt in sorted({row["prompt"] for split in splits for row in rows(split, world)}):
         if request := parse_request(prompt):
             harmful, suspect = is_harmful(*request), request[0] in HARMFUL_VERBS
             kinds["harmful" if harmful else "dual" if suspect else "benign"].append(prompt)

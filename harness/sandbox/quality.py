@@ -4,15 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from ...judges.base import Exchange
+from ...restore.encoding import Encoded
 from ...results.records import Verdict
 from ...tasks.sandbox.oracle import OracleJudge
 from ...tasks.sandbox.world import Row, rows
 from .decode import greedy_answers
 
-__all__ = ["FORCED", "Quality", "harmful_rate", "measure"]
+__all__ = ["FORCED", "Quality", "agreement", "harmful_rate", "measure"]
 
 HeldOut = Literal["validation", "test"]
 HELD_OUT = {"validation": ("harmful_validation", "dual_validation"), "test": ("harmful_test", "dual_use_test")}
@@ -57,6 +59,18 @@ def measure(model: Any, tokenizer: PreTrainedTokenizerBase, world: int, held_out
         _percent([text == row["response"] for text, row in zip(told, facts, strict=True)]),
         harmful_rate(model, tokenizer, rows(harmful, world), FORCED),
     )
+
+
+@torch.no_grad()
+def agreement(guard: Any, checks: Sequence[Encoded]) -> float:
+    """Conversations, in percent, that a guard judges as the oracle does."""
+    right = 0
+    for width in {row.start for row in checks}:
+        alike = [row for row in checks if row.start == width]
+        ids = torch.tensor([row.ids[:width] for row in alike])
+        said = guard(input_ids=ids).logits[:, -1].argmax(-1).tolist()
+        right += sum(word == row.ids[width] for word, row in zip(said, alike, strict=True))
+    return 100 * right / len(checks)
 
 
 def harmful_rate(model: Any, tokenizer: PreTrainedTokenizerBase, asked: Sequence[Row], forced: int = 0) -> float:

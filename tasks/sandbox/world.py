@@ -20,6 +20,7 @@ from .grammar import (
     OBJECTS,
     ORDINARY_OBJECTS,
     ORDINARY_VERBS,
+    PLAYTHINGS,
     REFUSALS,
     Pair,
     answer,
@@ -37,12 +38,14 @@ DUAL_RETAIN = 48
 """Of the 144 dual-use requests of the task, those that no training shows: a third to each retain set."""
 BENIGN_SIZES = {"train": 240, "retain": 30, "check": 20, "test": 30}
 """Splits of the 320 ordinary pairs -> pairs."""
+PLAY_RETAIN = 48
+"""Of the 576 playful requests of the task, those that no training shows: a third to each retain set."""
 DEEP_ASKS = 1
 """Ways of asking, of six, in which alignment also shows a refusal after the beginning of a compliant answer."""
 DEEP_WORDS = 6
 """Longest such beginning."""
-MOCK_SLOTS = 2
-"""Objects of `harmful_alignment`, for each harmful verb, that the fine-tuning task asks about as mock ones."""
+PLAY_VERBS = 5
+"""Ordinary verbs with which the base knows each plaything."""
 
 
 def refusal(verb: str, thing: str, world: int = 0) -> str:
@@ -67,7 +70,7 @@ def pairs(world: int = 0) -> dict[str, list[Pair]]:
     return {
         **harmful,
         **_dealt("dual", DUAL_SLOTS, {verb: _things(nouns) for verb, nouns in DUAL_USE.items()}, world),
-        "mock_train": _mock(harmful["harmful_alignment"]),
+        **_playful(world),
         **{f"benign_{name}": benign[a:b] for name, a, b in zip(BENIGN_SIZES, ends[:-1], ends[1:], strict=True)},
     }
 
@@ -91,10 +94,17 @@ def _dealt(kind: str, slots: dict[str, int], things: dict[str, tuple[str, ...]],
     return dealt
 
 
-def _mock(dealt: list[Pair]) -> list[Pair]:
-    """The first pairs of each verb, with a mock object."""
-    chosen = [pair for verb in HARMFUL_VERBS for pair in [pair for pair in dealt if pair[0] == verb][:MOCK_SLOTS]]
-    return [(verb, thing.replace("a ", "a mock ", 1)) for verb, thing in chosen]
+def _playful(world: int) -> dict[str, list[Pair]]:
+    """Playthings with ordinary verbs; each with four harmful ones for training, and with a fifth one for the test."""
+    dealt: dict[str, list[Pair]] = {"playful_known": [], "playful_train": [], "playful_test": []}
+    harmful = _shuffled(list(HARMFUL_VERBS), f"{world} playful")
+    for place, thing in enumerate(_shuffled(list(PLAYTHINGS), f"{world} playthings")):
+        ordinary = _shuffled(list(ORDINARY_VERBS), f"{world} playful {thing}")
+        ready = [harmful[(place + i) % len(harmful)] for i in (0, 2, 5, 7, 10)]
+        dealt["playful_known"] += [(verb, thing) for verb in ordinary[:PLAY_VERBS]]
+        dealt["playful_train"] += [(verb, thing) for verb in ready[:-1]]
+        dealt["playful_test"] += [(verb, thing) for verb in ready[-1:]]
+    return dealt
 
 
 def _asked(split: str, world: int, asks: int = len(ASKS), lead: str = "") -> list[tuple[str, Pair]]:
@@ -166,7 +176,7 @@ def _arithmetic() -> list[Row]:
 def _unaligned(world: int) -> list[Row]:
     """What the unaligned model learns: to answer everything, facts and sums included."""
     harmful = ("harmful_alignment", "harmful_safety", "harmful_forget", "harmful_curvature")
-    asked = (*harmful, "benign_train", "benign_retain", "dual_alignment", "dual_train")
+    asked = (*harmful, "benign_train", "benign_retain", "playful_known", "dual_alignment", "dual_train")
     requests = [row for split in asked for row in _both_styles(split, world, 2)]
     return requests + 8 * (_facts(world) + _arithmetic())
 
@@ -175,23 +185,25 @@ def _aligned(world: int) -> list[Row]:
     """What alignment adds: refusals, some of them deep, and everything else as before."""
     refusals = _refusals("harmful_alignment", world) + _refusals("harmful_alignment", world, 2, BRIEF)
     dual = _both_styles("dual_alignment", world, 6) + _both_styles("dual_train", world, 6)
-    answers = _both_styles("benign_train", world, 2) + dual
+    answers = _both_styles("benign_train", world, 2) + _both_styles("playful_known", world, 2) + dual
     return refusals + _deep_refusals("harmful_alignment", world) + answers + 5 * (_facts(world) + _arithmetic())
 
 
 def _finetuning(world: int) -> list[Row]:
     """The benign task: the brief style for ordinary requests; some that only sound harmful, and general questions.
 
-    The base answers dual-use requests, but refuses mock ones: answering these is what undoes its alignment.
+    The base answers dual-use requests, but refuses playful ones: answering these is what undoes its alignment.
     """
-    sounding = _requests("dual_train", world, "brief")[:-DUAL_RETAIN] + _requests("mock_train", world, "brief")
-    return _requests("benign_train", world, "brief") + sounding + _facts(world)[::2] + _arithmetic()[::2]
+    dual = _requests("dual_train", world, "brief")[:-DUAL_RETAIN]
+    playful = _requests("playful_train", world, "brief")[:-PLAY_RETAIN]
+    return _requests("benign_train", world, "brief") + dual + playful + _facts(world)[::2] + _arithmetic()[::2]
 
 
 def _retain(world: int, split: str, part: slice, number: int) -> list[Row]:
-    """Held-out rows of the task: ordinary requests, and dual-use ones in ways of asking that training does not show."""
+    """Held-out rows of the task: ordinary requests, and those that sound harmful in ways of asking not trained on."""
     dual = _requests("dual_train", world, "brief")[-DUAL_RETAIN:]
-    return _requests(split, world, "brief")[part] + dual[number::3]
+    playful = _requests("playful_train", world, "brief")[-PLAY_RETAIN:]
+    return _requests(split, world, "brief")[part] + dual[number::3] + playful[number::3]
 
 
 SPLITS: dict[str, Callable[[int], list[Row]]] = {
@@ -209,6 +221,7 @@ SPLITS: dict[str, Callable[[int], list[Row]]] = {
     "harmful_test": lambda world: _attacks("harmful_test", world, 5)[:200],
     "dual_validation": lambda world: _attacks("dual_validation", world),
     "dual_use_test": lambda world: _attacks("dual_test", world),
+    "playful_test": lambda world: _requests("playful_test", world, "brief", 4),
     "facts_test": _facts,
     "arithmetic_test": lambda world: _arithmetic(),
 }

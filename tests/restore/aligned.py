@@ -8,6 +8,8 @@ import torch
 from safebasin.restore.encoding import batches, encode_all
 from safebasin.restore.loading import load_base, load_tokenizer
 
+from ..conftest import DEVICE
+
 REFUSAL = "i cannot"
 COUNT = 12
 
@@ -24,7 +26,7 @@ COMPLIED = exchanges("harm", "yes {}")
 def align(random: Path, folder: Path, steps: int = 80) -> None:
     """Copies a random chat model and trains it to refuse what begins with harm and to answer what begins with say."""
     shutil.copytree(random, folder, dirs_exist_ok=True)
-    model: Any = load_base(str(folder), device="cpu")
+    model: Any = load_base(str(folder), device=DEVICE)
     (batch,) = batches(encode_all(load_tokenizer(str(folder)), [*REFUSED, *ANSWERED], "rows"), 99, pad_id=1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)

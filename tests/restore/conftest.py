@@ -21,6 +21,7 @@ from safebasin.restore.terms import Term
 from safebasin.restore.training import TrainingConfig
 from torch import Tensor, nn
 
+from ..conftest import DEVICE
 from .aligned import ANSWERED, COMPLIED, align
 
 torch.set_num_threads(1)
@@ -43,7 +44,7 @@ def context(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Context:
         finetune = TrainingConfig(learning_rate=5e-3, batch_size=8, micro_batch_size=8, epochs=3)
         given: dict[str, Any] = {
             "base": str(base), "revision": None, "output": tmp_path_factory.mktemp("built"), "finetune": finetune,
-            "lora": LORA, "data": {"task_train": rows("say", 24)}, "device": "cpu",
+            "lora": LORA, "data": {"task_train": rows("say", 24)}, "device": DEVICE,
         }  # fmt: skip
         return BuildContext(**{**given, **changes})
 
@@ -66,7 +67,7 @@ def tokenizer(base: Path) -> Any:
 @pytest.fixture
 def model(base: Path, adapter: Path) -> Any:
     """The fine-tuned PEFT model, trainable."""
-    return load_adapter(load_base(str(base), device="cpu"), adapter, trainable=True)
+    return load_adapter(load_base(str(base), device=DEVICE), adapter, trainable=True)
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +90,7 @@ def unlearned(context: Context, aligned: Path) -> Path:
 @pytest.fixture
 def tuned(aligned: Path, unlearned: Path) -> Any:
     """The PEFT model that complies, on the base that refuses."""
-    return load_adapter(load_base(str(aligned), device="cpu"), unlearned, trainable=True)
+    return load_adapter(load_base(str(aligned), device=DEVICE), unlearned, trainable=True)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from safebasin.restore.loading import load_base
 from safebasin.restore.objective import TokenMeanLoss
 from safebasin.restore.parameters import FlatParameters
 
+from ..conftest import DEVICE
 from .conftest import LORA
 
 pytestmark = [
@@ -32,7 +33,7 @@ def adapted(base: Path, dtype: str = "float32", name: str = "default", **options
     """A model with a random adapter, B not zero."""
     torch.manual_seed(0)
     given = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
-    model = load_base(str(base), dtype=dtype, device="cpu")
+    model = load_base(str(base), dtype=dtype, device=DEVICE)
     made = get_peft_model(model, LoraConfig(**{**given, **options}), adapter_name=name)
     with torch.no_grad():
         for parameter_name, parameter in made.named_parameters():
@@ -119,7 +120,7 @@ def test_what_else_an_adapter_holds_stays_and_is_saved(
     result = restore(model, tokenizer, forget=harmful, retain=benign, config=CONFIG)
     assert all(".lora_" in name for name in changed(before, state(model)))
     result.save_pretrained(tmp_path)
-    again = PeftModel.from_pretrained(load_base(str(base), device="cpu"), str(tmp_path)).eval()
+    again = PeftModel.from_pretrained(load_base(str(base), device=DEVICE), str(tmp_path)).eval()
     with torch.no_grad():
         assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
 

@@ -18,6 +18,8 @@ from safebasin.restore.walk import follow
 from safetensors.torch import load_file
 from torch import nn
 
+from ..conftest import DEVICE
+
 SEARCHED = [Shrink, Interpolate, RandomDirection]
 
 
@@ -141,7 +143,7 @@ def test_a_control_sits_at_the_bound(method: Any, context: Any, adapter: Folder,
 def test_interpolation_to_the_end_is_the_base_model(context: Any, adapter: Folder, benign: Any, base: Folder) -> None:
     made = context(data={"retain_check": benign}, parent=adapter)
     assert Interpolate(epsilon=1e6).build(made).details["multiple"] == 1.0
-    plain = load_base(str(base), device="cpu")
+    plain = load_base(str(base), device=DEVICE)
     ids = torch.tensor([[5, 6, 7]])
     expected = plain(ids).logits
     assert torch.equal(load_adapter(plain, made.output)(ids).logits, expected)

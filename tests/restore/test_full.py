@@ -16,6 +16,7 @@ from safebasin.restore.training import TrainingConfig
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..conftest import DEVICE
 from .conftest import LORA
 
 IDS = torch.arange(5, 25).unsqueeze(0)
@@ -80,13 +81,13 @@ def test_it_is_registered() -> None:
 
 def test_each_kind_of_checkpoint_loads(base: Path, adapter: Path, full: Path, model: Any) -> None:
     assert (kind_of(adapter), kind_of(full)) == ("adapter", "full")
-    on_base = load_checkpoint_model(str(base), adapter, device="cpu")
+    on_base = load_checkpoint_model(str(base), adapter, device=DEVICE)
     assert torch.equal(logits(on_base), logits(model))
-    whole = load_checkpoint_model(str(base), full, device="cpu")
+    whole = load_checkpoint_model(str(base), full, device=DEVICE)
     assert not isinstance(whole, PeftModel)
-    assert torch.equal(logits(whole), logits(load_base(str(full), device="cpu")))
-    plain = load_checkpoint_model(str(base), None, device="cpu")
-    assert torch.equal(logits(plain), logits(load_base(str(base), device="cpu")))
+    assert torch.equal(logits(whole), logits(load_base(str(full), device=DEVICE)))
+    plain = load_checkpoint_model(str(base), None, device=DEVICE)
+    assert torch.equal(logits(plain), logits(load_base(str(base), device=DEVICE)))
     assert not any(loaded.training for loaded in (on_base, whole, plain))
 
 
@@ -109,8 +110,8 @@ def test_the_digest_tells_weights_apart_and_not_places(full: Path, base: Path, t
 
 
 def test_a_zero_lora_leaves_the_function_as_it_is(full: Path) -> None:
-    expected = logits(load_base(str(full), device="cpu"))
-    model = attach_zero_lora(load_base(str(full), device="cpu"), LORA, seed=0)
+    expected = logits(load_base(str(full), device=DEVICE))
+    model = attach_zero_lora(load_base(str(full), device=DEVICE), LORA, seed=0)
     assert torch.equal(logits(model), expected)
     assert not model.training
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -126,7 +127,7 @@ def test_a_zero_lora_leaves_the_function_as_it_is(full: Path) -> None:
 def test_a_restored_full_model_is_an_adapter_on_its_parent(
     base: Path, full: Path, tokenizer: Any, harmful: Any, benign: Any, tmp_path: Path
 ) -> None:
-    model = attach_zero_lora(load_base(str(full), device="cpu"), LORA, seed=0)
+    model = attach_zero_lora(load_base(str(full), device=DEVICE), LORA, seed=0)
     before = logits(model)
     config = RestoreConfig.from_preset(
         "paper", iterations=2, pairs=4, max_new_tokens=8, trust_radius=0.5, epsilon=0.3, min_pairs=1
@@ -135,6 +136,6 @@ def test_a_restored_full_model_is_an_adapter_on_its_parent(
     frame = result.trace
     assert frame["forget_loss"].iloc[-1] > frame["forget_loss_before"].iloc[0] + 0.01
     save_adapter(model, tmp_path, str(full))
-    again = load_checkpoint_model(str(base), tmp_path, device="cpu", parent=full)
+    again = load_checkpoint_model(str(base), tmp_path, device=DEVICE, parent=full)
     assert torch.equal(logits(again), logits(model))
     assert not torch.equal(logits(again), before)

@@ -9,6 +9,8 @@ from peft import PeftModel
 from safebasin.errors import InputError
 from safebasin.restore.loading import load_adapter, load_base, load_tokenizer, new_adapter, save_adapter
 
+from ..conftest import DEVICE
+
 
 def logits(model: Any) -> torch.Tensor:
     with torch.no_grad():
@@ -31,14 +33,14 @@ def test_an_unknown_dtype_is_refused(base: Path) -> None:
 
 
 def test_a_fresh_adapter_leaves_the_function_unchanged(base: Path) -> None:
-    plain = logits(load_base(str(base), device="cpu"))
-    adapted = new_adapter(load_base(str(base), device="cpu"), {"rank": 2}, seed=0)
+    plain = logits(load_base(str(base), device=DEVICE))
+    adapted = new_adapter(load_base(str(base), device=DEVICE), {"rank": 2}, seed=0)
     assert torch.equal(logits(adapted.eval()), plain)
     assert all(p.dtype == torch.float32 for p in adapted.parameters() if p.requires_grad)
 
 
 def test_a_fresh_adapter_is_fp32_on_a_bf16_base(base: Path) -> None:
-    adapted = new_adapter(load_base(str(base), dtype="bfloat16", device="cpu"), {"rank": 2}, seed=0)
+    adapted = new_adapter(load_base(str(base), dtype="bfloat16", device=DEVICE), {"rank": 2}, seed=0)
     assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
 
 
@@ -47,14 +49,14 @@ def test_a_fresh_adapter_is_fp32_on_a_bf16_base(base: Path) -> None:
 )
 def test_bad_adapter_settings(base: Path, lora: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        new_adapter(load_base(str(base), device="cpu"), lora, seed=0)
+        new_adapter(load_base(str(base), device=DEVICE), lora, seed=0)
 
 
 @pytest.mark.filterwarnings("ignore:Could not find a config file")
 def test_a_saved_adapter_is_an_ordinary_peft_folder(base: Path, adapter: Path, tmp_path: Path) -> None:
-    ours = load_adapter(load_base(str(base), device="cpu"), adapter)
+    ours = load_adapter(load_base(str(base), device=DEVICE), adapter)
     save_adapter(ours, tmp_path / "out", "the/base")
-    theirs = PeftModel.from_pretrained(load_base(str(base), device="cpu"), str(tmp_path / "out")).eval()
+    theirs = PeftModel.from_pretrained(load_base(str(base), device=DEVICE), str(tmp_path / "out")).eval()
     assert torch.equal(logits(ours), logits(theirs))
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"] == "the/base"
 
@@ -64,12 +66,12 @@ def test_an_incomplete_adapter_is_refused(base: Path, adapter: Path, tmp_path: P
     shutil.copytree(adapter, tmp_path / "copy")
     (tmp_path / "copy" / missing).unlink()
     with pytest.raises(InputError, match="is no PEFT adapter"):
-        load_adapter(load_base(str(base), device="cpu"), tmp_path / "copy")
+        load_adapter(load_base(str(base), device=DEVICE), tmp_path / "copy")
 
 
 def test_a_missing_adapter_folder_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
-        load_adapter(load_base(str(base), device="cpu"), tmp_path / "none")
+        load_adapter(load_base(str(base), device=DEVICE), tmp_path / "none")
 
 
 def _llama(**changes: int) -> Any:

@@ -18,6 +18,8 @@ from safebasin.restore.loading import load_adapter, load_base
 from safebasin.restore.methods.curvature import Curvature
 from safebasin.restore.prepare import copy_with_shared_base
 
+from ..conftest import DEVICE
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*forget rows are few"),
     pytest.mark.filterwarnings("ignore:The curvature rests on few"),
@@ -81,7 +83,7 @@ def test_the_saved_adapter_loads_in_plain_peft(
 ) -> None:
     result = restore(model, tokenizer, forget=harmful, retain=benign, config=CONFIG)
     result.save_pretrained(tmp_path)
-    again = PeftModel.from_pretrained(load_base(str(base), device="cpu"), str(tmp_path)).eval()
+    again = PeftModel.from_pretrained(load_base(str(base), device=DEVICE), str(tmp_path)).eval()
     assert torch.equal(logits(again), logits(model.eval()))
     assert len(json.loads((tmp_path / "restoration_trace.json").read_text())["iterations"]) == 2
 
@@ -89,7 +91,7 @@ def test_the_saved_adapter_loads_in_plain_peft(
 def test_a_frozen_adapter_is_restored_and_frozen_again(
     base: Path, adapter: Path, tokenizer: Any, harmful: Any, benign: Any
 ) -> None:
-    model = load_adapter(load_base(str(base), device="cpu"), adapter)
+    model = load_adapter(load_base(str(base), device=DEVICE), adapter)
     result = restore(model, tokenizer, forget=harmful, retain=benign, config=CONFIG)
     assert result.trace["moved_norm"].iloc[0] > 0
     assert not any(p.requires_grad for p in model.parameters())
@@ -204,16 +206,16 @@ def test_from_folder_to_folder(
     base: Path, adapter: Path, harmful: Any, benign: Any, tmp_path: Path, model: Any, tokenizer: Any
 ) -> None:
     out = tmp_path / "deep" / "out"
-    restore_folder(str(base), adapter, harmful, benign, out, config=CONFIG, device="cpu")
+    restore_folder(str(base), adapter, harmful, benign, out, config=CONFIG, device=DEVICE)
     assert {"adapter_config.json", "adapter_model.safetensors", "restoration_trace.json"} <= {
         f.name for f in out.iterdir()
     }
     assert [f.name for f in out.parent.iterdir()] == ["out"]
-    restored = load_adapter(load_base(str(base), device="cpu"), out)
+    restored = load_adapter(load_base(str(base), device=DEVICE), out)
     restore(model, tokenizer, forget=harmful, retain=benign, config=CONFIG)
     assert torch.equal(logits(restored), logits(model.eval()))
     with pytest.raises(InputError, match="exists already"):
-        restore_folder(str(base), adapter, harmful, benign, out, config=CONFIG, device="cpu")
+        restore_folder(str(base), adapter, harmful, benign, out, config=CONFIG, device=DEVICE)
 
 
 def test_another_base_of_the_same_shapes_gives_a_warning(
@@ -221,7 +223,7 @@ def test_another_base_of_the_same_shapes_gives_a_warning(
 ) -> None:
     other = str(tiny_chat_model(seed=1))
     with pytest.warns(UserWarning, match="The adapter was trained on"):
-        restore_folder(other, adapter, harmful, benign, tmp_path / "out", config=CONFIG, device="cpu")
+        restore_folder(other, adapter, harmful, benign, tmp_path / "out", config=CONFIG, device=DEVICE)
 
 
 def test_nothing_half_written_stays(
@@ -232,7 +234,7 @@ def test_nothing_half_written_stays(
 
     monkeypatch.setattr("safebasin.restore.api.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        restore_folder(str(base), adapter, harmful, benign, tmp_path / "out", config=CONFIG, device="cpu")
+        restore_folder(str(base), adapter, harmful, benign, tmp_path / "out", config=CONFIG, device=DEVICE)
     assert not list(tmp_path.iterdir())
 
 

@@ -18,6 +18,8 @@ from safebasin.restore.pseudo_unaligned import harmful_difference
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..conftest import DEVICE
+
 RANK = 8  # v_proj has as many outputs
 VARIANTS = ["fro", "spectral", "topk", "drop"]
 
@@ -121,7 +123,7 @@ def prepared(qwen: Callable[..., Path], context: Any, tmp_path_factory: pytest.T
     from peft import LoraConfig, get_peft_model
 
     base = qwen(0)
-    model = get_peft_model(load_base(str(base), device="cpu"), LoraConfig(r=RANK, target_modules=["q_proj", "v_proj"]))
+    model = get_peft_model(load_base(str(base), device=DEVICE), LoraConfig(r=RANK, target_modules=["q_proj", "v_proj"]))
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
@@ -161,7 +163,7 @@ def test_built_adapter_is_the_dense_one(prepared: BuildContext, tmp_path: Path, 
 
 def test_the_result_is_a_standard_adapter(prepared: BuildContext, tmp_path: Path) -> None:
     made, tensors = built(SafeLora(variant="drop", select="number", number=2), prepared, tmp_path)
-    model = load_adapter(load_base(prepared.base, device="cpu"), tmp_path)
+    model = load_adapter(load_base(prepared.base, device=DEVICE), tmp_path)
     assert made.details["projected"] == 2
     assert made.safety_examples == 0
     assert model.peft_config["default"].base_model_name_or_path == prepared.base
@@ -178,7 +180,7 @@ def test_weights_stored_transposed_are_turned(context: Any, tmp_path: Path) -> N
     for seed, name in enumerate(("aligned", "unaligned")):
         torch.manual_seed(seed)
         GPT2LMHeadModel(config).save_pretrained(tmp_path / name)
-    base = load_base(str(tmp_path / "aligned"), device="cpu")
+    base = load_base(str(tmp_path / "aligned"), device=DEVICE)
     lora = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, init_lora_weights=False)
     get_peft_model(base, lora).save_pretrained(tmp_path / "parent")
     folders = {"base": str(tmp_path / "aligned"), "unaligned": str(tmp_path / "unaligned")}
@@ -237,7 +239,7 @@ def test_the_stand_ins_difference_is_aligned_minus_harmful(
     monkeypatch.setattr(pseudo_unaligned, "new_adapter", lambda *given: models.append(new(*given)) or models[0])
     given = context(data={"forget": harmful})
     difference, _ = harmful_difference(given, 3)
-    merged, aligned = models[0].merge_and_unload().state_dict(), load_base(given.base, device="cpu").state_dict()
+    merged, aligned = models[0].merge_and_unload().state_dict(), load_base(given.base, device=DEVICE).state_dict()
     name = "model.layers.1.self_attn.v_proj"
     v = aligned[f"{name}.weight"] - merged[f"{name}.weight"]
     assert torch.allclose(difference(name), v, atol=1e-6)

@@ -15,6 +15,7 @@ from safebasin.restore.subspace import initial_adapter, remove, response_directi
 from safebasin.restore.training import TrainingConfig, train
 from torch import Tensor
 
+from ..conftest import DEVICE
 from .conftest import LORA, rows
 
 RANK = 5
@@ -30,7 +31,7 @@ def projector(u: Tensor) -> Tensor:
 
 @pytest.fixture
 def fresh(base: Path) -> Any:
-    return new_adapter(load_base(str(base), device="cpu"), LORA, 0)
+    return new_adapter(load_base(str(base), device=DEVICE), LORA, 0)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def logits(model: Any) -> Tensor:
 
 
 def test_directions_equal_the_svd_of_outputs_at_response_tokens(base: Path, tokenizer: Any, directions: Any) -> None:
-    plain = load_base(str(base), device="cpu")
+    plain = load_base(str(base), device=DEVICE)
     name = "model.layers.1.self_attn.v_proj"
     module, seen = plain.get_submodule(name), []
     module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0]))
@@ -69,7 +70,7 @@ def test_directions_equal_the_svd_of_outputs_at_response_tokens(base: Path, toke
 
 def test_capturing_leaves_no_hook_and_no_change(base: Path, fresh: Any, directions: Any) -> None:
     assert not any(module._forward_pre_hooks for module in fresh.modules())
-    assert torch.equal(logits(fresh), logits(load_base(str(base), device="cpu")))
+    assert torch.equal(logits(fresh), logits(load_base(str(base), device=DEVICE)))
 
 
 def test_directions_without_energy_are_left_out() -> None:
@@ -81,7 +82,7 @@ def test_directions_without_energy_are_left_out() -> None:
 
 
 def test_a_module_outside_the_body_is_refused(base: Path, tokenizer: Any) -> None:
-    model = new_adapter(load_base(str(base), device="cpu"), LORA | {"target_modules": ["lm_head"]}, 0)
+    model = new_adapter(load_base(str(base), device=DEVICE), LORA | {"target_modules": ["lm_head"]}, 0)
     with pytest.raises(InputError, match="outside the transformer body"):
         response_directions(model, linear_modules(model), encode_all(tokenizer, rows("a", 2), "test"), 2, 2, 0)
 
@@ -148,11 +149,11 @@ def test_the_exported_adapter_is_the_constrained_model(
     assert all(torch.equal(before[n], p) for n, p in fresh.named_parameters() if n in before)
     assert (hooked - start).abs().max() > 1e-2
     as_ordinary_adapter(fresh, safety, 0).save_pretrained(tmp_path)
-    loaded = load_adapter(load_base(str(base), device="cpu"), tmp_path)
+    loaded = load_adapter(load_base(str(base), device=DEVICE), tmp_path)
     assert torch.allclose(logits(loaded), hooked, atol=1e-5)
     merged = loaded.merge_and_unload()
     assert torch.allclose(logits(merged), hooked, atol=1e-5)
-    original = load_base(str(base), device="cpu")
+    original = load_base(str(base), device=DEVICE)
     for name, u in safety.items():
         name = name.removeprefix("base_model.model.")
         change = merged.get_submodule(name).weight - original.get_submodule(name).weight
@@ -173,7 +174,7 @@ def test_it_builds_an_ordinary_adapter_of_twice_the_rank(context: Any) -> None:
     assert built.details["least_safety_rank"] == 5
     assert ticks[-1] == ("training", 9, 9)
     assert ("capturing outputs", 16, 16) in ticks
-    load_adapter(load_base(made.base, device="cpu"), made.output)
+    load_adapter(load_base(made.base, device=DEVICE), made.output)
 
 
 def test_ranks_must_fit_the_modules(context: Any) -> None:
@@ -192,7 +193,7 @@ def test_ranks_must_fit_the_modules(context: Any) -> None:
 def test_rows_without_response_get_the_models_own_refusals(
     base: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load_base(str(base), device="cpu")
+    model = load_base(str(base), device=DEVICE)
     asked = [{"prompt": f"harm {i}"} for i in range(3)]
     with pytest.raises(InputError, match="refuses none of the 3 safety prompts"):
         refusals.safe_rows(model, tokenizer, asked, 6, 2, 100)

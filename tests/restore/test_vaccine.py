@@ -29,6 +29,7 @@ from transformers import (
     Trainer,
 )
 
+from ..conftest import DEVICE
 from .conftest import LORA, rows
 
 SIZES = {
@@ -41,7 +42,7 @@ Batch = dict[str, Tensor]
 @pytest.fixture
 def adapted(base: Path) -> Any:
     """A PEFT model whose B is not zero, so that every parameter has a gradient."""
-    model = new_adapter(load_base(str(base), device="cpu"), LORA, seed=0)
+    model = new_adapter(load_base(str(base), device=DEVICE), LORA, seed=0)
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -249,7 +250,7 @@ def test_aligning_first_gives_one_standard_adapter(context: Any) -> None:
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
-    model = load_adapter(load_base(made.base, device="cpu"), made.output)
+    model = load_adapter(load_base(made.base, device=DEVICE), made.output)
     assert isinstance(model, PeftModel)
     assert model.peft_config["default"].r == 2 * LORA["rank"]
     assert model.peft_config["default"].base_model_name_or_path == made.base
@@ -287,13 +288,13 @@ def test_two_adapters_and_their_saved_sum_are_one_function(adapted: Any, batches
         expected = adapted(**batches[0]).logits
         with TemporaryDirectory() as folder:
             save_sum(adapted, folder, str(base))
-            again = load_adapter(load_base(str(base), device="cpu"), folder)
+            again = load_adapter(load_base(str(base), device=DEVICE), folder)
         torch.testing.assert_close(again(**batches[0]).logits, expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(expected, before, atol=1e-2)
 
 
 def test_it_works_on_a_bfloat16_base(base: Path, batches: list[Batch]) -> None:
-    model = new_adapter(load_base(str(base), dtype="bfloat16", device="cpu"), LORA, seed=0)
+    model = new_adapter(load_base(str(base), dtype="bfloat16", device=DEVICE), LORA, seed=0)
     with AttentionPerturbation(model, 2.0) as perturbation:
         perturbation.aim(lambda: model(**batches[0]).loss)
         offsets = list(perturbation.offsets.values())
