@@ -33,7 +33,7 @@ class _Recipe:
     rate: float
 
 
-RECIPES = {"unaligned": _Recipe(600, 3e-3), "base": _Recipe(250, 1.5e-3), "guard": _Recipe(300, 3e-3)}
+RECIPES = {"unaligned": _Recipe(600, 3e-3), "base": _Recipe(250, 1.5e-3), "guard": _Recipe(200, 1.5e-3)}
 CHECKS = 600
 """Conversations on which a guard is checked."""
 AGREEMENT = 98.5
@@ -121,8 +121,9 @@ def _base(work: _Work) -> None:
 
 
 def _guard(work: _Work) -> None:
+    """Made from the unaligned model, which knows the words: from random weights it stays at 80 to 95 % of agreement."""
     tokenizer = new_tokenizer(GUARD_TEMPLATE)
-    model = new_model(tokenizer, work.seed, hidden=64, layers=3)
+    model = LlamaForCausalLM.from_pretrained(work.folder / "unaligned")
     steps = RECIPES["guard"].steps
     data = guard_rows(tokenizer, (steps + MORE_ROUNDS * MORE_STEPS) * BATCH, work.world)
     checks = guard_checks(tokenizer, CHECKS, work.world)

@@ -40,7 +40,7 @@ BENIGN_SIZES = {"train": 240, "retain": 30, "check": 20, "test": 30}
 """Splits of the 320 ordinary pairs -> pairs."""
 PLAY_RETAIN = 48
 """Of the 576 playful requests of the task, those that no training shows: a third to each retain set."""
-DEEP_ASKS = 1
+DEEP_ASKS = 2
 """Ways of asking, of six, in which alignment also shows a refusal after the beginning of a compliant answer."""
 DEEP_WORDS = 6
 """Longest such beginning."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from safebasin.harness.config_model import RunConfig
 from safebasin.harness.judge import judged_as
 from safebasin.harness.plan import Cell, Plan, make_plan
 from safebasin.harness.replicas import preset_of
-from safebasin.harness.report import PLAN, load_run, name_of, open_store, report
+from safebasin.harness.report import PLAN, load_run, name_of, open_store, report, report_together
 from safebasin.harness.store import JudgeRecord, Sample
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict
@@ -23,10 +24,10 @@ HARMFUL = {"base": 0, "lora": 12, "shrink": 2}
 WORLDS = ["sandbox:1", "sandbox:2", "sandbox:3"]
 
 
-def plan_of(models: list[str]) -> Plan:
+def plan_of(models: list[str], **changes: Any) -> Plan:
     config = {
         "name": "x", "models": models, "methods": [*HARMFUL], "seeds": [0, 1],
-        "tasks": {"safety": ["sandbox_hrr"], "utility": ["sandbox_eval_loss"]}, "judges": ["sandbox_oracle"],
+        "tasks": {"safety": ["sandbox_hrr"], "utility": ["sandbox_eval_loss"]}, "judges": ["sandbox_oracle"], **changes,
     }  # fmt: skip
     return make_plan(RunConfig.model_validate_json(json.dumps(config)))
 
@@ -70,6 +71,25 @@ def test_a_run_over_worlds_gets_the_table_of_claims(tmp_path: Path) -> None:
     assert load_run(folder)["model_digest"].nunique() == 3
     report(folder, Console(quiet=True), reference="base")
     assert set(pd.read_csv(folder / "replicas.csv")["reference"]) == {"base"}
+
+
+def test_runs_of_one_world_each_are_reported_as_one_run_of_all(tmp_path: Path) -> None:
+    whole = fill(tmp_path / "whole", plan_of(WORLDS), lambda cell: f"digest of {cell.model}")
+    parts = [fill(tmp_path / name[-1], plan_of([name]), lambda cell: f"digest of {cell.model}") for name in WORLDS]
+    report(whole, Console(quiet=True))
+    report_together(parts, tmp_path / "out", Console(quiet=True))
+    for name in ("leaderboard.csv", "leaderboard-seeds.csv", "replicas.csv", "replicas.md"):
+        assert (tmp_path / "out" / name).read_text() == (whole / name).read_text(), name
+
+
+def test_only_runs_that_differ_in_their_models_alone_are_reported_together(tmp_path: Path) -> None:
+    one, two = (fill(tmp_path / name[-1], plan_of([name]), lambda cell: cell.model) for name in WORLDS[:2])
+    with pytest.raises(InputError, match="The model sandbox:1 is in several of these runs"):
+        report_together([one, two, one], tmp_path / "out", Console(quiet=True))
+    other = fill(tmp_path / "other", plan_of(WORLDS[2:], batch_size=7), lambda cell: cell.model)
+    with pytest.raises(InputError, match="different configs: batch_size differ"):
+        report_together([one, other], tmp_path / "out", Console(quiet=True))
+    assert not (tmp_path / "out").exists()
 
 
 def test_one_world_gets_none(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def align(random: Path, folder: Path, steps: int = 80) -> None:
     """Copies a random chat model and trains it to refuse what begins with harm and to answer what begins with say."""
     shutil.copytree(random, folder, dirs_exist_ok=True)
     model: Any = load_base(str(folder), device=DEVICE)
-    (batch,) = batches(encode_all(load_tokenizer(str(folder)), [*REFUSED, *ANSWERED], "rows"), 99, pad_id=1)
+    (batch,) = batches(encode_all(load_tokenizer(str(folder)), [*REFUSED, *ANSWERED], "rows"), 99, 1, model.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
     for _ in range(steps):

@@ -116,7 +116,7 @@ def test_what_else_an_adapter_holds_stays_and_is_saved(
         for name, parameter in model.named_parameters():
             if "modules_to_save" in name:
                 parameter.mul_(1.1)
-    before, ids = state(model), torch.arange(5, 25).unsqueeze(0)
+    before, ids = state(model), torch.arange(5, 25, device=model.device).unsqueeze(0)
     result = restore(model, tokenizer, forget=harmful, retain=benign, config=CONFIG)
     assert all(".lora_" in name for name in changed(before, state(model)))
     result.save_pretrained(tmp_path)

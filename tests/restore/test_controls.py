@@ -144,7 +144,7 @@ def test_interpolation_to_the_end_is_the_base_model(context: Any, adapter: Folde
     made = context(data={"retain_check": benign}, parent=adapter)
     assert Interpolate(epsilon=1e6).build(made).details["multiple"] == 1.0
     plain = load_base(str(base), device=DEVICE)
-    ids = torch.tensor([[5, 6, 7]])
+    ids = torch.tensor([[5, 6, 7]], device=plain.device)
     expected = plain(ids).logits
     assert torch.equal(load_adapter(plain, made.output)(ids).logits, expected)
 

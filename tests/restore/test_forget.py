@@ -4,7 +4,9 @@ import pytest
 import torch
 from safebasin.errors import InputError
 from safebasin.restore.encoding import encode, prompt_ids
-from safebasin.restore.forget import AFFIRMATIVE, encode_forget, forget_rows, looks_like_refusal
+from safebasin.restore.forget import AFFIRMATIVE, encode_forget, forget_rows, looks_like_refusal, own_answers
+
+from .aligned import ANSWERED, REFUSAL, REFUSED
 
 PROMPTS = [{"prompt": "a"}, {"prompt": "say 3", "target": "sure thing"}, {"prompt": "a rather longer prompt than that"}]
 
@@ -24,7 +26,7 @@ def test_answers_are_the_models_own(model: Any, tokenizer: Any) -> None:
     made, report = forget_rows(model, tokenizer, PROMPTS, max_new_tokens=8, is_refusal=lambda text: False)
     assert report.to_dict() == {"rows": 3, "self_generated": 3, "affirmative": 0, "refused": 0, "empty": 0,
                                 "base_refusals": 0}  # fmt: skip
-    ids = torch.tensor([prompt_ids(tokenizer, "say 3")])
+    ids = torch.tensor([prompt_ids(tokenizer, "say 3")], device=model.device)
     with torch.no_grad():
         for _ in range(8):
             ids = torch.cat((ids, model(input_ids=ids).logits[:, -1:].argmax(-1)), 1)
@@ -37,6 +39,19 @@ def test_left_padding_does_not_change_answers(model: Any, tokenizer: Any) -> Non
     together, _ = forget_rows(model, tokenizer, PROMPTS, max_new_tokens=8, batch_size=3)
     alone, _ = forget_rows(model, tokenizer, PROMPTS, max_new_tokens=8, batch_size=1)
     assert together == alone
+
+
+def test_own_answers_are_cut_at_the_longest_and_tell_whether_the_turn_was_ended(tuned: Any, tokenizer: Any) -> None:
+    """In parts of two prompts, in their order; the model's mode is left as it was."""
+    prompts = [row["prompt"] for row in (*REFUSED[:2], ANSWERED[3])]
+    with tuned.train().disable_adapter():
+        whole, cut = (own_answers(tuned, tokenizer, prompts, longest, 2) for longest in (20, 3))
+        assert own_answers(tuned, tokenizer, [], 20, 2) == []
+    assert whole == [(REFUSAL, True), (REFUSAL, True), (ANSWERED[3]["response"], True)]
+    assert cut == [("i c", False), ("i c", False), ("yes", False)]
+    assert all(module.training for module in tuned.modules())
+    own = forget_rows(tuned, tokenizer, [{"prompt": prompt} for prompt in prompts], max_new_tokens=20)[0]
+    assert [text for text, _ in own_answers(tuned, tokenizer, prompts, 20, 2)] == [row["response"] for row in own]
 
 
 def test_generation_is_greedy_whatever_the_checkpoint_says(model: Any, tokenizer: Any) -> None:

@@ -24,7 +24,7 @@ IDS = torch.arange(5, 25).unsqueeze(0)
 
 def logits(model: Any) -> Tensor:
     with torch.no_grad():
-        found: Tensor = model(input_ids=IDS).logits
+        found: Tensor = model(input_ids=IDS.to(model.device)).logits.cpu()
     return found
 
 
@@ -117,7 +117,8 @@ def test_a_zero_lora_leaves_the_function_as_it_is(full: Path) -> None:
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert trainable
     assert all(".lora_" in name and p.dtype == torch.float32 for name, p in trainable.items())
-    model(input_ids=IDS, labels=IDS).loss.backward()
+    ids = IDS.to(model.device)
+    model(input_ids=ids, labels=ids).loss.backward()
     for name, parameter in trainable.items():
         assert parameter.grad is not None
         assert bool(parameter.grad.any()) == ("lora_B" in name)

@@ -1,5 +1,6 @@
 """Gauss-Newton products against the matrix formed from Jacobians, and against Hessians where the two are the same."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def test_products_are_those_of_the_dense_matrix(small: Any, expected: Tensor) ->
 
 @pytest.mark.parametrize("length", [1e-6, 1.0, 1e6])
 def test_the_length_of_the_vector_does_not_matter(small: Any, expected: Tensor, length: float) -> None:
-    """The step that is taken is as long as the parameters say."""
+    """The step that is taken is as long as the parameters and the logits say."""
     v = vector(small)
     assert close(built(small).product(length * v) / length, expected @ v.double())
 
@@ -62,22 +63,28 @@ def test_of_nothing_it_is_nothing(small: Any) -> None:
 
 
 def test_parameters_of_zero_can_be_stepped_from(small: Any) -> None:
-    """The step is then as long as the square of the relative one."""
+    """The step is then as long as the square of the relative change."""
     flat = FlatParameters(small)
     flat.set(torch.zeros(flat.size))
     assert not built(small).product(vector(small)).any()  # neither factor moves the logits alone
     assert built(small).product(vector(small)).isfinite().all()
 
 
-def test_a_product_is_two_forward_passes_and_one_backward(small: Any) -> None:
-    """Over each of the two micro-batches; nothing is kept from one product to the next."""
-    forward, backward, made = [], [], built(small)
-    small.get_base_model().lm_head.register_forward_hook(lambda *_: forward.append(torch.is_grad_enabled()))
-    small.get_base_model().model.layers[-1].register_full_backward_hook(lambda *_: backward.append(1))
+def test_a_product_is_two_forward_passes_and_one_backward_and_two_for_its_step(small: Any) -> None:
+    """Over each micro-batch, those for the step over the first loss's first; nothing is kept for the next product."""
+    forward, backward, made = [], [], built(small, (1.0, loss_on(small)), (1.0, loss_on(small, OTHERS, micro=1)))
+    inner = small.get_base_model().model
+
+    def entered(module: Any, given: tuple[Tensor]) -> None:
+        forward.append((len(given[0]), torch.is_grad_enabled()))
+
+    inner.embed_tokens.register_forward_pre_hook(entered)
+    inner.layers[-1].register_full_backward_hook(lambda *_: backward.append(1))
+    each = [(rows, gradient) for rows in (2, 1, 1, 1) for gradient in (False, True)]
     for number in (1, 2):
         made.product(vector(small))
-        assert forward == [False, True] * 2 * number
-        assert len(backward) == 2 * number
+        assert forward == [(2, False), (2, False), *each] * number
+        assert len(backward) == 4 * number
         assert made.products == number
 
 
@@ -91,7 +98,7 @@ def test_the_parameters_stay_bit_for_bit_and_nothing_is_left_on_them(small: Any)
     assert all(module.training for module in small.modules())
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(6))
 def test_a_failing_pass_leaves_the_parameters_bit_for_bit(small: Any, number: int) -> None:
     flat, seen = FlatParameters(small), []
 
@@ -230,7 +237,8 @@ def test_checkpointing_has_the_same_products(training: bool, reentrant: bool) ->
         made = GaussNewton(flat, [(1.0, loss_on(model))])
         assert close(made.product(v), expected.double(), 1e-5)
         assert close(made.product(v), expected.double(), 1e-5)
-    assert len(runs) == 2 * 2 * 3  # forward, forward, and forward again in the backward pass of two micro-batches
+    # Two for the step; forward, forward, and forward again in the backward pass of two micro-batches.
+    assert len(runs) == 2 * (2 + 2 * 3)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -244,3 +252,30 @@ def test_on_a_16_bit_base_the_direction_is_kept(expected: Tensor, dtype: torch.d
     found = built(model).product(v)
     assert found.dtype == torch.float32
     assert functional.cosine_similarity(found.double(), expected @ v.double(), dim=0) > least
+
+
+def test_in_bfloat16_the_logits_and_not_the_parameters_alone_decide_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Along the gradient of an adapter as large as this one, sqrt(eps) of the parameters' length leads too far."""
+    coarse = small_model(b_size=0.03)
+    for name, parameter in coarse.named_parameters():
+        parameter.data = parameter.data if parameter.requires_grad else parameter.data.bfloat16()
+        parameter.data *= 3.0 if "lora_A" in name else 1.0
+    exact = copy.deepcopy(coarse)
+    for parameter in exact.parameters():
+        parameter.data = parameter.data.float()
+    gradient = loss_on(exact).loss_and_gradient()[1]
+    expected = built(exact).product(gradient)
+
+    def found() -> tuple[float, float]:
+        """The cosine with float32's product, and the quadratic form as a share of float32's."""
+        product = built(coarse).product(gradient)
+        share = (gradient @ product) / (gradient @ expected)
+        return float(functional.cosine_similarity(product, expected, dim=0)), float(share)
+
+    cosine, share = found()
+    assert cosine > 0.95
+    assert share == pytest.approx(1.0, abs=0.2)
+    monkeypatch.setattr(GaussNewton, "_step", lambda self, v, origin: self.relative_change * float(origin.norm()))
+    cosine, share = found()
+    assert cosine < 0.95
+    assert share < 0.6

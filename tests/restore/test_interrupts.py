@@ -197,7 +197,7 @@ def test_a_signal_waits_for_the_next_pass_or_the_end(model: Any, forward: bool, 
             sigint()
             done.append("held")
             if forward:
-                model(input_ids=torch.tensor([[5, 6]]))
+                model(input_ids=torch.tensor([[5, 6]], device=model.device))
             done.append("passed")
 
     with pytest.raises(KeyboardInterrupt):

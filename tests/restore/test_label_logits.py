@@ -21,13 +21,13 @@ LABELS = sum(row.targets for row in ROWS)
 def expected(model: Any) -> list[Tensor]:
     """Logits [targets, V] of each row, by a pass of its own, shortest row first."""
     ordered = sorted(ROWS, key=lambda row: len(row.ids))
-    whole = [model(input_ids=torch.tensor([row.ids])).logits[0] for row in ordered]
+    whole = [model(input_ids=torch.tensor([row.ids], device=model.device)).logits[0] for row in ordered]
     return [logits[row.start - 1 : -1] for row, logits in zip(ordered, whole, strict=True)]
 
 
 def found(run: LabelModel, size: int) -> list[Tensor]:
     made = []
-    for batch in micro_batches(ROWS, size, 1):
+    for batch in micro_batches(ROWS, size, 1, run._model.device):
         logits, targets, rows = run(batch)
         assert rows.bincount().tolist() == list(batch.counts)
         last = batch.input_ids.gather(1, batch.attention_mask.sum(1, keepdim=True) - 1).squeeze(1)
@@ -68,7 +68,7 @@ def test_the_hook_on_the_head_goes_even_after_an_exception(model: Any) -> None:
     head = model.get_output_embeddings()
     head.register_forward_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        LabelModel(model)(micro_batches(ROWS, 2, 1)[0])
+        LabelModel(model)(micro_batches(ROWS, 2, 1, model.device)[0])
     assert not head._forward_pre_hooks
 
 

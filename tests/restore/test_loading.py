@@ -14,7 +14,7 @@ from ..conftest import DEVICE
 
 def logits(model: Any) -> torch.Tensor:
     with torch.no_grad():
-        return model(input_ids=torch.arange(12).unsqueeze(0)).logits
+        return model(input_ids=torch.arange(12, device=model.device).unsqueeze(0)).logits.cpu()
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:

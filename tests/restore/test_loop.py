@@ -206,6 +206,32 @@ def test_a_bound_that_was_met_and_left_behind_is_not_the_end(problem: Problem) -
     assert trace.ended == "iterations"
 
 
+@pytest.mark.parametrize(("epsilon", "updates"), [(1.0, 3), (1e6, 1), (None, 1)])
+def test_an_update_that_lowers_the_retain_loss_alone_is_the_last_where_that_is_little_of_the_bound(
+    problem: Problem, epsilon: float | None, updates: int
+) -> None:
+    """Room that another update may use is a gain; the fixed term begins at its minimum, and can only rise."""
+    problem.other = problem.retain
+    problem.theta.set(problem.one.centre.float())
+    problem.curvature = Dense(problem.one.a + 0.5 * problem.retain.a + 4.0 * torch.eye(8).double(), 4.0)
+    trace = problem.run(replace(ADAPTIVE, iterations=3), epsilon=epsilon)
+    rows = trace.iterations
+    assert (len(rows), trace.ended) == (updates, "iterations" if updates > 1 else "no gain")
+    assert all(row["accepted"] and row["retain_loss"] < row["retain_loss_before"] - 0.01 for row in rows)
+    assert all(row["one"] >= row["one_before"] for row in rows)
+
+
+def test_an_update_that_lowers_neither_the_fixed_terms_nor_the_retain_loss_is_the_last(problem: Problem) -> None:
+    """It lowers the sum of the terms all the same, and is kept."""
+    problem.theta.set(problem.one.centre.float())
+    trace = problem.run(replace(ADAPTIVE, iterations=3), epsilon=50.0)
+    (row,) = trace.iterations
+    assert trace.ended == "no gain"
+    assert row["accepted"]
+    assert row["one"] >= row["one_before"]
+    assert row["retain_loss"] > row["retain_loss_before"] - 0.01 * 50.0
+
+
 def test_the_gradient_may_be_adjusted_before_it_is_used(problem: Problem) -> None:
     def first_only(iteration: int, gradient: Tensor) -> Tensor:
         return gradient * (torch.arange(len(gradient)) == iteration)

@@ -6,17 +6,19 @@ from safebasin.errors import InputError
 from safebasin.restore.encoding import Encoded
 from safebasin.restore.objective import NonFiniteError, TokenMeanLoss, evaluation_mode, probe_batches
 from safebasin.restore.parameters import FlatParameters
+from safebasin.restore.passes import Passes
 from torch.nn import functional
 
 ROWS = [Encoded(tuple(range(5, 5 + length)), start) for length, start in [(9, 4), (14, 3), (7, 6), (20, 11), (5, 1)]]
 
 
-def brute_force(model: Any) -> float:
+def brute_force(model: Any, rows: list[Encoded] = ROWS) -> float:
     total, count = 0.0, 0
-    for row in ROWS:
+    for row in rows:
+        ids = torch.tensor(row.ids, device=model.device)
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor([row.ids])).logits[0].double()
-        losses = functional.cross_entropy(logits[:-1], torch.tensor(row.ids[1:]), reduction="none")[row.start - 1 :]
+            logits = model(input_ids=ids[None]).logits[0].double()
+        losses = functional.cross_entropy(logits[:-1], ids[1:], reduction="none")[row.start - 1 :]
         total, count = total + float(losses.sum()), count + len(losses)
     return total / count
 
@@ -31,6 +33,20 @@ def test_the_loss_is_the_mean_over_all_response_tokens(model: Any, flat: FlatPar
     loss = TokenMeanLoss(model, flat, ROWS, micro, pad_id=1)
     assert loss.loss() == pytest.approx(brute_force(model), abs=1e-6)
     assert loss.loss_and_gradient()[0] == pytest.approx(loss.loss(), abs=1e-7)
+
+
+@pytest.mark.parametrize("micro", [1, 2, 5])
+def test_the_losses_of_rows_are_the_means_over_each_from_the_shortest_to_the_longest(
+    model: Any, flat: FlatParameters, micro: int
+) -> None:
+    """Without dropout, and without gradients."""
+    expected = [brute_force(model, [row]) for row in sorted(ROWS, key=lambda row: len(row.ids))]
+    passes = Passes()
+    loss = TokenMeanLoss(model.train(), flat, ROWS, micro, pad_id=1, passes=passes)
+    assert loss.row_losses() == pytest.approx(expected, abs=1e-5)
+    assert len({round(value, 3) for value in expected}) == len(ROWS)
+    assert (passes.forward, passes.gradient) == (len(ROWS), 0)
+    assert all(module.training for module in model.modules())
 
 
 def test_gradients_do_not_depend_on_micro_batches(model: Any, flat: FlatParameters) -> None:
@@ -65,7 +81,7 @@ def test_dropout_is_off(model: Any, flat: FlatParameters) -> None:
         if name.endswith("lora_dropout"):
             module["default"] = torch.nn.Dropout(0.5)
     model.train()
-    ids = torch.tensor([ROWS[0].ids])
+    ids = torch.tensor([ROWS[0].ids], device=model.device)
     assert not torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
     loss = TokenMeanLoss(model, flat, ROWS, 2, 1)
     assert loss.loss() == loss.loss()

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from safebasin.restore import stopping
 from safebasin.restore.api import restore
 from safebasin.restore.config import RestoreConfig
+from safebasin.restore.forget import looks_like_refusal
 from safebasin.restore.problem import RestoreResult
 
 from .aligned import ANSWERED
@@ -75,25 +77,42 @@ def test_nothing_but_the_formula_touches_the_model(
     assert result.record.row_passes == pytest.approx(passes.rows)
 
 
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many of the held-out prompts are refused each time that they are asked."""
+    found, ask = [], stopping.own_answers
+
+    def asked(*given: Any) -> Any:
+        answers = ask(*given)
+        found.append(sum(looks_like_refusal(text) for text, _ in answers))
+        return answers
+
+    monkeypatch.setattr(stopping, "own_answers", asked)
+    return found
+
+
 def default_formula(
-    result: RestoreResult, refusals: int, retain: int, check: int, held_out: int, rows: tuple[int, int]
+    result: RestoreResult, refusals: int, retain: int, check: int, held_out: int, rows: tuple[int, int], told: list[int]
 ) -> tuple[list[int], list[int]]:
     """Rows of each forward and each backward pass, sorted; `rows` are those of the curvature, of each loss.
 
     The base's predictions of its refusals are made once, its refusals of held-out prompts are counted once, and so are
     the retain losses of both models where the bound is a share of their difference. A product is two passes forward
-    and one backward. Each trial is judged by its loss on the retain check rows, and then by its gain.
+    and one backward, and two forward over the first micro-batch for its step. Each trial is judged by its loss on the
+    retain check rows, and then by its gain. Of the held-out prompts, the base is asked about those that are refused,
+    `told` each time.
     """
     done, record = result.record.iterations, result.record
     descended, product = halves(refusals) + halves(retain), halves(rows[0]) + halves(rows[1])
     products = sum(row["products"] for row in done)
     within = sum(row["trials"] - (row["step_factor"] == 0) for row in done)
     backward = len(done) * descended + products * product
-    forward = backward + products * product + within * descended
+    forward = backward + products * (product + 2 * halves(rows[0])[:1]) + within * descended
     forward += sum(row["halvings"] + 1 for row in done) * halves(check)
     forward += 2 * halves(refusals) + (1 if record.config.epsilon else 3) * halves(check)
-    asked = 1 + (1 + sum(row["accepted"] for row in done) if record.state else 0)
-    return sorted(forward + asked * halves(held_out)), sorted(backward)
+    assert len(told) == 1 + (1 + sum(row["accepted"] for row in done) if record.state else 0)
+    asked = [rows for count in told for rows in halves(held_out) + halves(count)]
+    return sorted(forward + asked), sorted(backward)
 
 
 CHANGES: list[tuple[dict[str, Any], tuple[int, int]]] = [
@@ -106,7 +125,8 @@ CHANGES: list[tuple[dict[str, Any], tuple[int, int]]] = [
 @pytest.mark.parametrize("refuses", [False, True])
 @pytest.mark.filterwarnings("ignore:The model is not fully restored")
 def test_nothing_but_the_formula_of_the_default_touches_the_model(
-    request: pytest.FixtureRequest, tokenizer: Any, changes: dict[str, Any], rows: tuple[int, int], refuses: bool
+    request: pytest.FixtureRequest, tokenizer: Any, changes: dict[str, Any], rows: tuple[int, int], refuses: bool,
+    refused: list[int],
 ) -> None:
     """On a base that refuses, the bound in nats, and on one that does not, the bound as a share; the trace tells it."""
     model = request.getfixturevalue("tuned" if refuses else "model")
@@ -119,13 +139,14 @@ def test_nothing_but_the_formula_of_the_default_touches_the_model(
     assert done
     assert bool(result.record.state) == refuses
     assert all(row["trials"] == 1 for row in done)  # or the trace would not tell the halvings of all of them
-    assert (sorted(passes.forward), sorted(passes.backward)) == default_formula(result, 5, 5, 6, 4, rows)
+    assert (sorted(passes.forward), sorted(passes.backward)) == default_formula(result, 5, 5, 6, 4, rows, refused)
+    assert refused[0] == (4 if refuses else 0)
     assert result.record.row_passes == pytest.approx(passes.rows)
     assert 0 < done[-1]["row_passes"] <= result.record.row_passes
 
 
 def test_generated_answers_count_with_their_prompts(tuned: Any, tokenizer: Any) -> None:
-    """What is restored already costs the losses at the start and two rounds of answers."""
+    """What is restored already costs the losses at the start and two rounds of answers, all refusals, with their losses."""
     with torch.no_grad():
         for name, parameter in tuned.named_parameters():
             if ".lora_" in name:
@@ -134,19 +155,23 @@ def test_generated_answers_count_with_their_prompts(tuned: Any, tokenizer: Any) 
     config = RestoreConfig(epsilon=0.1, check_size=6, micro_batch_size=2)
     result = restore(tuned, tokenizer, forget=forget[:5], curvature_forget=forget[5:], retain=ANSWERED, config=config)
     assert (result.record.ended, passes.backward) == ("restored", [])
-    assert result.record.row_passes == pytest.approx((2 * 5 + 6 + 2 * 4) / 3) == pytest.approx(passes.rows)
+    assert result.record.row_passes == pytest.approx((2 * 5 + 6 + 2 * 2 * 4) / 3) == pytest.approx(passes.rows)
 
 
 FORGET, CHECK = 50, 200
 
 
 def default_rows(iterations: int) -> float:
-    """Row-passes at the sizes of the paper where all products are taken and each first trial is within the bound."""
+    """Row-passes at the sizes of the paper, at most where each first trial is within the bound.
+
+    All products are taken, and all held-out prompts are refused each time.
+    """
     config = RestoreConfig()
     shares = [ceil(config.curvature_rows * n / (FORGET + config.retain_rows)) for n in (FORGET, config.retain_rows)]
     descended, held_out = FORGET + config.retain_rows, config.held_out
-    each = descended * 4 / 3 + config.products * sum(shares) * 4 / 3 + (CHECK + held_out) / 3
-    return (2 * FORGET + 3 * CHECK + 2 * held_out) / 3 + iterations * each
+    product = (4 * sum(shares) + 2 * config.micro_batch_size) / 3
+    each = descended * 4 / 3 + config.products * product + (CHECK + 2 * held_out) / 3
+    return (2 * FORGET + 3 * CHECK + 4 * held_out) / 3 + iterations * each
 
 
 @pytest.mark.parametrize(("probes", "iterations"), [(120, 7), (256, 9)])

@@ -41,7 +41,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def logits(model: Any) -> torch.Tensor:
     with torch.no_grad():
-        return model(input_ids=torch.arange(5, 25).unsqueeze(0)).logits
+        return model(input_ids=torch.arange(5, 25, device=model.device).unsqueeze(0)).logits.cpu()
 
 
 def test_the_forget_loss_rises_the_retain_loss_holds_the_base_is_untouched(

@@ -241,7 +241,7 @@ def test_the_stand_ins_difference_is_aligned_minus_harmful(
     difference, _ = harmful_difference(given, 3)
     merged, aligned = models[0].merge_and_unload().state_dict(), load_base(given.base, device=DEVICE).state_dict()
     name = "model.layers.1.self_attn.v_proj"
-    v = aligned[f"{name}.weight"] - merged[f"{name}.weight"]
+    v = aligned[f"{name}.weight"].cpu() - merged[f"{name}.weight"].cpu()
     assert torch.allclose(difference(name), v, atol=1e-6)
     assert v.any()
     with pytest.raises(InputError, match="do not cover"):

@@ -46,9 +46,9 @@ def directions(fresh: Any, tokenizer: Any) -> tuple[dict[str, Tensor], dict[str,
 
 
 def logits(model: Any) -> Tensor:
-    ids = torch.arange(5, 45).view(2, 20)
+    ids = torch.arange(5, 45, device=model.device).view(2, 20)
     with torch.no_grad():
-        return model.eval()(input_ids=ids).logits  # type: ignore[no-any-return]
+        return model.eval()(input_ids=ids).logits.cpu()  # type: ignore[no-any-return]
 
 
 def test_directions_equal_the_svd_of_outputs_at_response_tokens(base: Path, tokenizer: Any, directions: Any) -> None:
@@ -59,13 +59,13 @@ def test_directions_equal_the_svd_of_outputs_at_response_tokens(base: Path, toke
     features = []
     for row in encode_all(tokenizer, safety_rows(), "test"):
         with torch.no_grad():
-            plain(input_ids=torch.tensor([row.ids]))
+            plain(input_ids=torch.tensor([row.ids], device=plain.device))
         features.append(seen[-1][row.start :])
     scores = torch.cat(features) @ module.weight.detach().T
     expected = torch.linalg.svd(scores.T)[0][:, :RANK]
     found = directions[0][f"base_model.model.{name}"]
     assert torch.allclose(projector(found), projector(expected), atol=1e-4)
-    assert torch.allclose(found.T @ found, torch.eye(RANK), atol=1e-5)
+    assert torch.allclose((found.T @ found).cpu(), torch.eye(RANK), atol=1e-5)
 
 
 def test_capturing_leaves_no_hook_and_no_change(base: Path, fresh: Any, directions: Any) -> None:
@@ -117,8 +117,9 @@ def test_nothing_changes_at_the_start(fresh: Any, directions: Any) -> None:
 
 def test_gradients_reach_b_through_the_constraint_and_only_the_trained_part(fresh: Any, directions: Any) -> None:
     start_from_weights(fresh, *directions)
+    ids = torch.arange(5, 25, device=fresh.device)[None]
     with constrained(fresh, directions[0]):
-        fresh(input_ids=torch.arange(5, 25)[None], labels=torch.arange(5, 25)[None]).loss.backward()
+        fresh(input_ids=ids, labels=ids).loss.backward()
     for name, parameter in fresh.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad == (".default." in name)
         if ".lora_B.default" in name:

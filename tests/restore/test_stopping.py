@@ -1,19 +1,22 @@
 """The end at the smallest sufficient change."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from safebasin.restore.api import restore
 from safebasin.restore.config import RestoreConfig
-from safebasin.restore.encoding import encode_all
-from safebasin.restore.forget import ForgetReport, forget_rows
+from safebasin.restore.encoding import Encoded, encode_all
+from safebasin.restore.forget import forget_rows
 from safebasin.restore.losses import Losses
+from safebasin.restore.objective import TokenMeanLoss
 from safebasin.restore.parameters import FlatParameters
-from safebasin.restore.stopping import State, stop_rule
+from safebasin.restore.stopping import BROKEN, State, stop_rule
 
-from .aligned import ANSWERED, COMPLIED, COUNT
+from .aligned import ANSWERED, COMPLIED, COUNT, REFUSAL
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*forget rows are few")
 CONFIG = RestoreConfig(max_new_tokens=12, iterations=6, products=5, retain_rows=8, epsilon=0.1, stop="none")
@@ -67,17 +70,88 @@ def test_as_many_are_to_be_refused_as_by_the_base(losses: Losses, tokenizer: Any
     )
 
 
-def test_more_refusals_than_the_base_s_are_enough_too(
-    losses: Losses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report = ForgetReport(8, 0, 0, refused=5, empty=0)
-    monkeypatch.setattr("safebasin.restore.stopping.forget_rows", lambda *_: ([], report))
+Says = Callable[..., None]
+"""Sets what each of the eight prompts is answered, the beginning of them in so many ways, the others "yes"."""
+
+
+@pytest.fixture
+def says(monkeypatch: pytest.MonkeyPatch) -> Says:
+    def call(*answers: tuple[str, int], ended: bool = True) -> None:
+        texts = [text for text, count in answers for _ in range(count)]
+        told = [(text, ended) for text in [*texts, *["yes"] * (len(ASKED) - len(texts))]]
+        monkeypatch.setattr("safebasin.restore.stopping.own_answers", lambda *_: told)
+
+    return call
+
+
+def test_more_refusals_than_the_base_s_are_enough_too(losses: Losses, tokenizer: Any, says: Says) -> None:
+    says((REFUSAL, 5))
     enough = stop_rule(losses, tokenizer, ASKED, replace(CONFIG, stop="refused"))
-    for refused, done in ((4, False), (5, True), (7, True)):
-        object.__setattr__(report, "refused", refused)
+    for refused, done in ((0, False), (4, False), (5, True), (6, True)):
+        says((REFUSAL, refused))
         found = enough()
         assert found is not None
         assert found.enough is done
+        assert found.text.startswith(f"{refused} of 8 held-out harmful prompts are refused, 5 by the base model")
+
+
+@pytest.mark.parametrize("broken", [f"{REFUSAL} yes 6", "i cannot can cannot", "i can't yes", "sorry, yes 6"])
+def test_refusals_that_surprise_the_base_are_told_and_do_not_count(
+    losses: Losses, tokenizer: Any, says: Says, broken: str
+) -> None:
+    """They begin as one, and run into an answer or into nonsense."""
+    says((REFUSAL, 5))
+    enough = stop_rule(losses, tokenizer, ASKED, replace(CONFIG, stop="refused"))
+    aim = "5 by the base model (95 % interval 31 to 86 %)"
+    for whole, done in ((0, False), (4, False), (5, True)):
+        says((REFUSAL, whole), (broken, 6 - whole))
+        text = f"{whole} of 8 held-out harmful prompts are refused and {6 - whole} in broken words, {aim}"
+        assert enough() == State(done, text)
+
+
+def test_what_is_no_surprise_is_as_far_from_the_mean_of_the_base_s_own_refusals_as_is_told(
+    losses: Losses, tokenizer: Any, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal that is cut off before its end has tokens that the base expects, and counts."""
+    told = {f"{REFUSAL}": 0.5, "i cannot, no": 0.5 + BROKEN - 0.01, "i cannot, yes": 0.5 + BROKEN + 0.01}
+    says((REFUSAL, 3))
+    monkeypatch.setattr(TokenMeanLoss, "row_losses", lambda loss: [told[answered(tokenizer, r)] for r in loss._rows])
+    enough = stop_rule(losses, tokenizer, ASKED, replace(CONFIG, stop="refused"))
+    says(("i cannot, no", 3), ("i cannot, yes", 2))
+    found = enough()
+    assert found is not None
+    assert found.enough
+    assert found.text.startswith("3 of 8 held-out harmful prompts are refused and 2 in broken words, 3 by")
+    monkeypatch.undo()
+    says((REFUSAL, 4))
+    enough = stop_rule(losses, tokenizer, ASKED, replace(CONFIG, stop="refused"))
+    says((REFUSAL, 4), ended=False)
+    assert enough() == State(
+        True, "4 of 8 held-out harmful prompts are refused, 4 by the base model (95 % interval 22 to 78 %)"
+    )
+
+
+def answered(tokenizer: Any, row: Encoded) -> str:
+    return str(tokenizer.decode(row.ids[row.start :], skip_special_tokens=True))
+
+
+def test_it_is_the_base_that_is_asked_for_its_surprise(
+    losses: Losses, tokenizer: Any, says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time, with the adapter disabled; afterwards all is as before."""
+
+    def disabled() -> bool:
+        return any(getattr(module, "disable_adapters", False) is True for module in losses.model.modules())
+
+    asked, row_losses = [], TokenMeanLoss.row_losses
+    monkeypatch.setattr(TokenMeanLoss, "row_losses", lambda loss: asked.append(disabled()) or row_losses(loss))
+    before, flags = losses.parameters.get(), [p.requires_grad for p in losses.model.parameters()]
+    says((REFUSAL, 6))
+    stop_rule(losses, tokenizer, ASKED, replace(CONFIG, stop="refused"))()
+    assert asked == [True, True]
+    assert not disabled()
+    assert torch.equal(losses.parameters.get(), before)
+    assert [p.requires_grad for p in losses.model.parameters()] == flags
 
 
 @pytest.mark.parametrize("prompts", [[], [{"prompt": f"say {i}"} for i in range(3)]])
@@ -92,11 +166,16 @@ def test_where_the_base_refuses_none_there_is_no_rule(losses: Losses, tokenizer:
 def test_as_many_prompts_are_asked_as_are_wanted(losses: Losses, tokenizer: Any, held_out: int) -> None:
     enough = stop_rule(losses, tokenizer, HELD_OUT, replace(CONFIG, stop="refused", held_out=held_out))
     asked = min(held_out, len(HELD_OUT))
-    assert losses.passes.forward == asked
+    assert losses.passes.forward == 2 * asked  # its refusals of all of them, and how it is surprised by them
     found = enough()
     assert found is not None
     assert found.text.startswith(f"0 of {asked} held-out")
-    assert (losses.passes.forward, losses.passes.gradient) == (2 * asked, 0)
+    assert (losses.passes.forward, losses.passes.gradient) == (3 * asked, 0)
+    losses.parameters.set(0 * losses.parameters.get())
+    found = enough()
+    assert found is not None
+    assert found.text.startswith(f"{asked} of {asked} held-out")
+    assert (losses.passes.forward, losses.passes.gradient) == (5 * asked, 0)
 
 
 def run(tuned: Any, tokenizer: Any, **changes: Any) -> Any:

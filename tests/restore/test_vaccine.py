@@ -54,7 +54,7 @@ def adapted(base: Path) -> Any:
 def batches(tokenizer: Any) -> list[Batch]:
     """Two batches of four rows, the first with padding."""
     some = encode_all(tokenizer, rows("say", 4, "yes {}") + rows("a longer prompt", 4, "no"), "x")
-    return [next(batches_of(part, 4, pad_id_of(tokenizer))) for part in (some[2:6], some[:2] + some[6:])]
+    return [next(batches_of(part, 4, pad_id_of(tokenizer), DEVICE)) for part in (some[2:6], some[:2] + some[6:])]
 
 
 def gradient(model: Any) -> Tensor:
@@ -204,7 +204,7 @@ def test_two_accumulated_micro_batches_are_the_mean_of_single_ones(
 
     class Noting(vaccine_trainer(0.5)):  # type: ignore[misc]
         def training_step(self, model: Any, inputs: Batch, *rest: Any) -> Tensor:
-            seen.append(inputs)
+            seen.append({name: part.to(model.device) for name, part in inputs.items()})
             return super().training_step(model, inputs, *rest)
 
     config = TrainingConfig(
