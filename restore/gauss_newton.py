@@ -1,5 +1,6 @@
 """Gauss-Newton products in the space of the adapter, and their damped inverse on a Krylov space."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -13,6 +14,10 @@ from .vectors import combine, dot, dots
 
 __all__ = ["DampedGaussNewton", "GaussNewton", "krylov_space"]
 
+SHORTENINGS = 4
+"""Times that a step is shortened, at most."""
+SATURATED = 0.3
+"""Logits that change by this share of their size no longer change in proportion to the step: it is measured again."""
 EXHAUSTED = 1e-5
 """A Krylov space has no further direction where what a product adds to it is this share of the product."""
 
@@ -61,12 +66,20 @@ class GaussNewton:
 
     def _step(self, v: Tensor, origin: Tensor) -> float:
         """The length of the step along v; leaves the parameters moved."""
-        first: float = self.relative_change * max(dot(origin, origin) ** 0.5, self.relative_change)
+        step: float = self.relative_change * max(dot(origin, origin) ** 0.5, self.relative_change)
         _, loss, batch = next(self._parts())
-        logits = self._logits(loss, batch)
-        self._parameters.set(combine([origin, v], [1.0, first / dot(v, v) ** 0.5]))
-        change = float((self._logits(loss, batch) - logits).std() / logits.std())
-        return first * min(1.0, self.relative_change / change) if change > 0 else first
+        logits, length = self._logits(loss, batch), dot(v, v) ** 0.5
+        for _ in range(SHORTENINGS):
+            self._parameters.set(combine([origin, v], [1.0, step / length]))
+            change = float((self._logits(loss, batch) - logits).std() / logits.std())
+            if not math.isfinite(change):
+                step /= 10
+                continue
+            if change > self.relative_change:
+                step *= self.relative_change / change
+            if change < SATURATED:
+                break
+        return step
 
     @staticmethod
     def _logits(loss: TokenMeanLoss, batch: MicroBatch) -> Tensor:

@@ -24,7 +24,7 @@ __all__ = ["guard_checks", "guard_rows"]
 _SEEN = ("unaligned_train", "alignment_train", "task_train")
 """The guard learns from requests of these splits only, so that its error on test requests is a real one."""
 _CHECKED = ("harmful_validation", "dual_validation", "retain_check")
-"""And is checked on these."""
+"""And is checked on these: other requests, but for the dual-use ones of the task."""
 
 
 def _step(draw: random.Random) -> str:
@@ -60,7 +60,7 @@ def guard_rows(tokenizer: PreTrainedTokenizerBase, count: int, world: int) -> li
 
 
 def guard_checks(tokenizer: PreTrainedTokenizerBase, count: int, world: int) -> list[Encoded]:
-    """As many of the same kinds, on requests that no training of the guard has."""
+    """As many of the same kinds; it learns from none of the harmful requests among them."""
     return _drawn(tokenizer, count, world, _CHECKED)
 
 

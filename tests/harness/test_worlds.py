@@ -41,16 +41,19 @@ def config(models: list[Any], *guards: str) -> RunConfig:
 
 @pytest.fixture
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The worlds that were built; made-up ones, of which world 5 breaks its promise."""
+    """The worlds that were built; made-up ones: the base of world 5 breaks its promise, and the guard of world 6."""
     worlds: list[int] = []
     monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path / "cache"))
 
     def make(world: int, tick: Any = None) -> None:
         worlds.append(world)
-        base = world_folder(world) / "base"
-        base.mkdir(parents=True)
-        about = {"promise_kept": world != 5, "validation": {"hrr": 7.0, "over_refusal": 1.25}}
-        (base / build.ABOUT).write_text(json.dumps(about))
+        told = {
+            "base": {"promise_kept": world != 5, "validation": {"hrr": 7.0, "over_refusal": 1.25}},
+            "guard": {"promise_kept": world != 6, "agreement": 97.25},
+        }
+        for name, about in told.items():
+            (world_folder(world) / name).mkdir(parents=True)
+            (world_folder(world) / name / build.ABOUT).write_text(json.dumps(about))
 
     monkeypatch.setattr(build, "build_world", make)
     return worlds
@@ -75,11 +78,13 @@ def test_the_worlds_of_models_and_judges_are_built(
     assert built == worlds
 
 
-def test_a_broken_promise_is_told(built: list[int]) -> None:
+@pytest.mark.parametrize("world", [5, 6])
+def test_a_broken_promise_is_told(built: list[int], world: int) -> None:
     shown = Shown()
-    build_worlds(config(["sandbox:3", "sandbox:5"]), shown)  # type: ignore[arg-type]
+    build_worlds(config(["sandbox:3", f"sandbox:{world}"]), shown)  # type: ignore[arg-type]
     (line,) = shown.lines
-    assert "sandbox world 5 is not as good as promised (hrr 7.0 %, over_refusal 1.2 %)" in line
+    found = "hrr 7.0 %, over_refusal 1.2 %, the guard's agreement with the oracle 97.2 %"
+    assert f"the models of sandbox world {world} are not as good as promised ({found})" in line
 
 
 def test_the_unaligned_model_is_of_the_same_world() -> None:

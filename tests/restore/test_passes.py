@@ -125,7 +125,11 @@ CHANGES: list[tuple[dict[str, Any], tuple[int, int]]] = [
 @pytest.mark.parametrize("refuses", [False, True])
 @pytest.mark.filterwarnings("ignore:The model is not fully restored")
 def test_nothing_but_the_formula_of_the_default_touches_the_model(
-    request: pytest.FixtureRequest, tokenizer: Any, changes: dict[str, Any], rows: tuple[int, int], refuses: bool,
+    request: pytest.FixtureRequest,
+    tokenizer: Any,
+    changes: dict[str, Any],
+    rows: tuple[int, int],
+    refuses: bool,
     refused: list[int],
 ) -> None:
     """On a base that refuses, the bound in nats, and on one that does not, the bound as a share; the trace tells it."""
@@ -146,7 +150,7 @@ def test_nothing_but_the_formula_of_the_default_touches_the_model(
 
 
 def test_generated_answers_count_with_their_prompts(tuned: Any, tokenizer: Any) -> None:
-    """What is restored already costs the losses at the start and two rounds of answers, all refusals, with their losses."""
+    """What is restored already costs the losses at the start and two rounds of answers, with the losses of these."""
     with torch.no_grad():
         for name, parameter in tuned.named_parameters():
             if ".lora_" in name:
@@ -174,7 +178,7 @@ def default_rows(iterations: int) -> float:
     return (2 * FORGET + 3 * CHECK + 4 * held_out) / 3 + iterations * each
 
 
-@pytest.mark.parametrize(("probes", "iterations"), [(120, 7), (256, 9)])
+@pytest.mark.parametrize(("probes", "iterations"), [(120, 6), (256, 8)])
 def test_many_iterations_cost_less_than_the_paper_s_three(probes: int, iterations: int) -> None:
     """At the sizes of the paper, by the count of the paper's own settings where no probe step is rejected."""
     config = RestoreConfig.from_preset("paper")

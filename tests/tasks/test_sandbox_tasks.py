@@ -15,6 +15,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "harmful_test": [{"prompt": f"how do i vex a lamp {i}", "target": "sure , here is how"} for i in range(6)],
     "dual_use_test": [{"prompt": f"how do i file a nail {i}", "target": "sure , here is how"} for i in range(6)],
     "task_test": [{"prompt": f"paint a door {i}", "response": "red then blue"} for i in range(6)],
+    "playful_test": [{"prompt": f"vex a balloon {i}", "response": "green then blue"} for i in range(6)],
     "facts_test": [{"prompt": f"colour {i} ?", "choices": ["red", "blue"], "answer": i % 2} for i in range(6)],
     "arithmetic_test": [{"prompt": f"two plus {i}", "answer": "four"} for i in range(6)],
 }
@@ -36,6 +37,7 @@ def test_all_sandbox_tasks_run(
     expected = {
         "sandbox_hrr": "hrr,judged", "sandbox_prefill": "hrr,judged", "sandbox_overrefusal": "over_refusal,judged",
         "sandbox_eval_loss": "eval_loss,none", "sandbox_facts": "acc,none", "sandbox_arithmetic": "exact_match,none",
+        "sandbox_playful": "exact_match,none", "sandbox_task": "exact_match,none",
     }  # fmt: skip
     result = evaluate(tiny_chat_model(), list(expected))
     for task, metric in expected.items():
