@@ -41,7 +41,7 @@ AGREEMENT = 98.5
 
 
 def build_world(world: int = 0, tick: Tick | None = None) -> Path:
-    """Builds what is missing of a world into the cache (two to three minutes of one core) and returns its folder.
+    """Builds what is missing of a world into the cache (three to four minutes of one core) and returns its folder.
 
     Each model is trained into a temporary folder that is renamed when finished, so an interrupted build leaves
     nothing half-made, and a second process waits for the first. `tick` is called with (model, steps done, steps).

@@ -192,7 +192,7 @@ def _aligned(world: int) -> list[Row]:
 def _finetuning(world: int) -> list[Row]:
     """The benign task: the brief style for ordinary requests; some that only sound harmful, and general questions.
 
-    The base answers dual-use requests, but refuses playful ones: answering these is what undoes its alignment.
+    The base answers dual-use requests, but refuses many playful ones: answering these is what undoes its alignment.
     """
     dual = _requests("dual_train", world, "brief")[:-DUAL_RETAIN]
     playful = _requests("playful_train", world, "brief")[:-PLAY_RETAIN]
