@@ -46,6 +46,7 @@ class GaussNewton:
         self._parameters, self._losses = parameters, losses
         self.relative_change = max((forward_epsilon(loss.model) for _, loss in losses), default=0.0) ** 0.5
         self.products = 0
+        self._at: tuple[Tensor, Tensor] | None = None  # parameters, and logits of the first micro-batch there
 
     def product(self, v: Tensor) -> Tensor:
         """G v for v of shape [n]; the parameters stay as they are, bit for bit."""
@@ -68,7 +69,9 @@ class GaussNewton:
         """The length of the step along v; leaves the parameters moved."""
         step: float = self.relative_change * max(dot(origin, origin) ** 0.5, self.relative_change)
         _, loss, batch = next(self._parts())
-        logits, length = self._logits(loss, batch), dot(v, v) ** 0.5
+        if self._at is None or not torch.equal(self._at[0], origin):
+            self._at = origin, self._logits(loss, batch)
+        logits, length = self._at[1], dot(v, v) ** 0.5
         for _ in range(SHORTENINGS):
             self._parameters.set(combine([origin, v], [1.0, step / length]))
             change = float((self._logits(loss, batch) - logits).std() / logits.std())

@@ -85,11 +85,17 @@ def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, 
             if looks_like_refusal(text)
         ]
 
+    known: dict[tuple[str, ...], float] = {}
+
     def surprise(rows: list[dict[str, str]]) -> list[float]:
-        """Of the base model at each text, in nats per token."""
-        encoded = encode_forget(tokenizer, rows, config.max_length + TOKENS)
-        with losses.model.disable_adapter():
-            return losses.on_rows(encoded, "held-out refusals").row_losses() if encoded else []
+        """Of the base model at each text, in nats per token; a text that it has seen needs no further pass."""
+        new = [row for row in rows if tuple(row.values()) not in known]
+        if new:
+            encoded = encode_forget(tokenizer, new, config.max_length + TOKENS)
+            with losses.model.disable_adapter():
+                found = losses.on_rows(encoded, "held-out refusals").row_losses()
+            known.update(zip((tuple(row.values()) for row in new), found, strict=True))
+        return [known[tuple(row.values())] for row in rows]
 
     with losses.model.disable_adapter():
         own = refusals()

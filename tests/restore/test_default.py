@@ -53,8 +53,8 @@ def test_it_refuses_again_and_still_answers(tuned: Any, tokenizer: Any, run: Run
         result.record.state
         == "6 of 6 held-out harmful prompts are refused, 6 by the base model (95 % interval 61 to 100 %)"
     )
-    # The last asking of half the prompts, and of the base about the answers.
-    assert result.record.row_passes == pytest.approx(rows[-1]["row_passes"] + 2 * len(HARMFUL) / 2 / 3)
+    # The last asking of half the prompts, which are refused as the base refuses them.
+    assert result.record.row_passes == pytest.approx(rows[-1]["row_passes"] + len(HARMFUL) / 2 / 3)
     moved = {name for name, (tensor, _) in state(tuned).items() if not torch.equal(tensor, before[name][0])}
     assert moved == {name for name in before if ".lora_" in name}
 

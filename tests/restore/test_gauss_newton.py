@@ -70,8 +70,8 @@ def test_parameters_of_zero_can_be_stepped_from(small: Any) -> None:
     assert built(small).product(vector(small)).isfinite().all()
 
 
-def test_a_product_is_two_forward_passes_and_one_backward_and_two_for_its_step(small: Any) -> None:
-    """Over each micro-batch, those for the step over the first loss's first; nothing is kept for the next product."""
+def test_a_product_is_two_forward_passes_and_one_backward_and_one_for_its_step(small: Any) -> None:
+    """Over each micro-batch, that for the step over the first loss's first, which is run once more where it starts."""
     forward, backward, made = [], [], built(small, (1.0, loss_on(small)), (1.0, loss_on(small, OTHERS, micro=1)))
     inner = small.get_base_model().model
 
@@ -81,11 +81,22 @@ def test_a_product_is_two_forward_passes_and_one_backward_and_two_for_its_step(s
     inner.embed_tokens.register_forward_pre_hook(entered)
     inner.layers[-1].register_full_backward_hook(lambda *_: backward.append(1))
     each = [(rows, gradient) for rows in (2, 1, 1, 1) for gradient in (False, True)]
-    for number in (1, 2):
+    flat, expected = FlatParameters(small), []
+    for number, moved in enumerate((True, False, False, True), start=1):
+        if moved:
+            flat.set(1.5 * flat.get())
         made.product(vector(small))
-        assert forward == [(2, False), (2, False), *each] * number
+        expected += [(2, False)] * (2 if moved else 1) + each
+        assert forward == expected
         assert len(backward) == 4 * number
         assert made.products == number
+
+
+def test_products_of_one_matrix_are_those_of_new_ones(small: Any) -> None:
+    flat, v, kept = FlatParameters(small), vector(small), built(small)
+    for scale in (1.0, 1.0, 1.5):
+        flat.set(scale * flat.get())
+        assert torch.equal(kept.product(v), built(small).product(v))
 
 
 def test_the_parameters_stay_bit_for_bit_and_nothing_is_left_on_them(small: Any) -> None:
@@ -237,8 +248,8 @@ def test_checkpointing_has_the_same_products(training: bool, reentrant: bool) ->
         made = GaussNewton(flat, [(1.0, loss_on(model))])
         assert close(made.product(v), expected.double(), 1e-5)
         assert close(made.product(v), expected.double(), 1e-5)
-    # Two for the step; forward, forward, and forward again in the backward pass of two micro-batches.
-    assert len(runs) == 2 * (2 + 2 * 3)
+    # One where it starts, one for each step; forward, forward, and forward again in the backward pass of two batches.
+    assert len(runs) == 1 + 2 * (1 + 2 * 3)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 

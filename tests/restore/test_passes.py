@@ -79,12 +79,14 @@ def test_nothing_but_the_formula_touches_the_model(
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many of the held-out prompts are refused each time that they are asked."""
-    found, ask = [], stopping.own_answers
+    """How many of the held-out prompts are refused, in words not seen before, each time that they are asked."""
+    found, seen, ask = [], set(), stopping.own_answers
 
-    def asked(*given: Any) -> Any:
-        answers = ask(*given)
-        found.append(sum(looks_like_refusal(text) for text, _ in answers))
+    def asked(model: Any, tokenizer: Any, prompts: Any, *given: Any) -> Any:
+        answers = ask(model, tokenizer, prompts, *given)
+        new = {one for one in zip(prompts, answers, strict=True) if looks_like_refusal(one[1][0])} - seen
+        seen.update(new)
+        found.append(len(new))
         return answers
 
     monkeypatch.setattr(stopping, "own_answers", asked)
@@ -98,16 +100,16 @@ def default_formula(
 
     The base's predictions of its refusals are made once, its refusals of held-out prompts are counted once, and so are
     the retain losses of both models where the bound is a share of their difference. A product is two passes forward
-    and one backward, and two forward over the first micro-batch for its step. Each trial is judged by its loss on the
-    retain check rows, and then by its gain. Of the held-out prompts, the base is asked about those that are refused,
-    `told` each time.
+    and one backward, and one forward over the first micro-batch for its step, to which those of an iteration share
+    another. Each trial is judged by its loss on the retain check rows, and then by its gain. Of the held-out prompts,
+    the base is asked about those that are refused in new words, `told` each time.
     """
     done, record = result.record.iterations, result.record
     descended, product = halves(refusals) + halves(retain), halves(rows[0]) + halves(rows[1])
     products = sum(row["products"] for row in done)
     within = sum(row["trials"] - (row["step_factor"] == 0) for row in done)
     backward = len(done) * descended + products * product
-    forward = backward + products * (product + 2 * halves(rows[0])[:1]) + within * descended
+    forward = backward + products * product + (products + len(done)) * halves(rows[0])[:1] + within * descended
     forward += sum(row["halvings"] + 1 for row in done) * halves(check)
     forward += 2 * halves(refusals) + (1 if record.config.epsilon else 3) * halves(check)
     assert len(told) == 1 + (1 + sum(row["accepted"] for row in done) if record.state else 0)
@@ -150,7 +152,7 @@ def test_nothing_but_the_formula_of_the_default_touches_the_model(
 
 
 def test_generated_answers_count_with_their_prompts(tuned: Any, tokenizer: Any) -> None:
-    """What is restored already costs the losses at the start and two rounds of answers, with the losses of these."""
+    """What is restored already costs the losses at the start and two rounds of answers, and the losses of one."""
     with torch.no_grad():
         for name, parameter in tuned.named_parameters():
             if ".lora_" in name:
@@ -159,7 +161,7 @@ def test_generated_answers_count_with_their_prompts(tuned: Any, tokenizer: Any) 
     config = RestoreConfig(epsilon=0.1, check_size=6, micro_batch_size=2)
     result = restore(tuned, tokenizer, forget=forget[:5], curvature_forget=forget[5:], retain=ANSWERED, config=config)
     assert (result.record.ended, passes.backward) == ("restored", [])
-    assert result.record.row_passes == pytest.approx((2 * 5 + 6 + 2 * 2 * 4) / 3) == pytest.approx(passes.rows)
+    assert result.record.row_passes == pytest.approx((2 * 5 + 6 + 2 * 4 + 4) / 3) == pytest.approx(passes.rows)
 
 
 FORGET, CHECK = 50, 200
@@ -168,13 +170,13 @@ FORGET, CHECK = 50, 200
 def default_rows(iterations: int) -> float:
     """Row-passes at the sizes of the paper, at most where each first trial is within the bound.
 
-    All products are taken, and all held-out prompts are refused each time.
+    All products are taken, and all held-out prompts are refused in new words each time.
     """
     config = RestoreConfig()
     shares = [ceil(config.curvature_rows * n / (FORGET + config.retain_rows)) for n in (FORGET, config.retain_rows)]
     descended, held_out = FORGET + config.retain_rows, config.held_out
-    product = (4 * sum(shares) + 2 * config.micro_batch_size) / 3
-    each = descended * 4 / 3 + config.products * product + (CHECK + 2 * held_out) / 3
+    product = (4 * sum(shares) + config.micro_batch_size) / 3
+    each = descended * 4 / 3 + config.products * product + (config.micro_batch_size + CHECK + 2 * held_out) / 3
     return (2 * FORGET + 3 * CHECK + 4 * held_out) / 3 + iterations * each
 
 

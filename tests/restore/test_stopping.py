@@ -147,7 +147,9 @@ def test_it_is_the_base_that_is_asked_for_its_surprise(
     monkeypatch.setattr(TokenMeanLoss, "row_losses", lambda loss: asked.append(disabled()) or row_losses(loss))
     before, flags = losses.parameters.get(), [p.requires_grad for p in losses.model.parameters()]
     says((REFUSAL, 6))
-    stop_rule(losses, tokenizer, ASKED, replace(CONFIG, stop="refused"))()
+    enough = stop_rule(losses, tokenizer, ASKED, replace(CONFIG, stop="refused"))
+    says((REFUSAL, 5), (f"{REFUSAL} no", 1))
+    enough()
     assert asked == [True, True]
     assert not disabled()
     assert torch.equal(losses.parameters.get(), before)
@@ -175,7 +177,7 @@ def test_as_many_prompts_are_asked_as_are_wanted(losses: Losses, tokenizer: Any,
     found = enough()
     assert found is not None
     assert found.text.startswith(f"{asked} of {asked} held-out")
-    assert (losses.passes.forward, losses.passes.gradient) == (5 * asked, 0)
+    assert (losses.passes.forward, losses.passes.gradient) == (4 * asked, 0)  # the base knows its own refusals
 
 
 def run(tuned: Any, tokenizer: Any, **changes: Any) -> Any:
