@@ -21,7 +21,7 @@ test: check $(VENV)/.installed-test
 # Without vector units every sum is rounded differently, so the worlds are other worlds: what holds must hold in both.
 test-rounding: $(VENV)/.installed-test
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile \
-		tests/harness/test_sandbox_run.py tests/restore/test_default.py tests/restore/test_loop.py
+		tests/harness/test_sandbox_run.py tests/restore/restoration/test_default.py tests/restore/restoration/test_loop.py
 
 worlds: $(VENV)/.installed
 	$(BIN)/safebasin run configs/sandbox-worlds.yaml --output runs/worlds

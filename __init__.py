@@ -8,19 +8,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .harness.config import load_config
-    from .harness.report import load_run
+    from .harness.config.load import load_config
     from .harness.run import run
+    from .harness.stages.report import load_run
     from .restore.api import RestoreResult, restore
-    from .restore.config import RestoreConfig
+    from .restore.config.settings import RestoreConfig
 
 __all__ = ["RestoreConfig", "RestoreResult", "load_config", "load_run", "restore", "run"]
 
 _HOME = {
-    "RestoreConfig": "restore.config",
+    "RestoreConfig": "restore.config.settings",
     "RestoreResult": "restore.api",
-    "load_config": "harness.config",
-    "load_run": "harness.report",
+    "load_config": "harness.config.load",
+    "load_run": "harness.stages.report",
     "restore": "restore.api",
     "run": "harness.run",
 }

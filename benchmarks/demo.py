@@ -39,7 +39,7 @@ def turn(order: str) -> None:
     """One run in this process, by the package that PYTHONPATH leads to; prints its figures."""
     from rich.console import Console
     from safebasin.harness import run as running
-    from safebasin.harness.config import load_config
+    from safebasin.harness.config.load import load_config
 
     folder, config, overrides = json.loads(order)
     figures: Figures = {}

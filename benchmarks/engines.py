@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
-from safebasin.harness.config_model import RunConfig
-from safebasin.harness.models import ModelSource, resolve
-from safebasin.harness.quiet import quiet
+from safebasin.harness.config.model import RunConfig
 from safebasin.harness.sandbox.models import CHAT_TEMPLATE, new_model, new_tokenizer
-from safebasin.harness.store import Store
-from safebasin.harness.targets import target_for
-from safebasin.restore.loading import new_adapter, save_adapter
+from safebasin.harness.stages.models import ModelSource, resolve
+from safebasin.harness.stages.targets import target_for
+from safebasin.harness.store.store import Store
+from safebasin.harness.terminal.quiet import quiet
+from safebasin.restore.models.loading import new_adapter, save_adapter
 from safebasin.tasks.sandbox.world import rows
 
 Times = dict[str, list[float]]

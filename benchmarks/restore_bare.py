@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from safebasin.restore.encoding import IGNORED
-from safebasin.restore.label_logits import MicroBatch
+from safebasin.restore.losses.encoding import IGNORED
+from safebasin.restore.losses.label_logits import MicroBatch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from safebasin.restore.aim import make_aim
-from safebasin.restore.config import RestoreConfig
-from safebasin.restore.encoding import Encoded
-from safebasin.restore.label_logits import LabelLogits, LabelModel, MicroBatch
-from safebasin.restore.losses import Losses
-from safebasin.restore.restoration import Trace, restore_parameters
+from safebasin.restore.config.settings import RestoreConfig
+from safebasin.restore.losses.encoding import Encoded
+from safebasin.restore.losses.label_logits import LabelLogits, LabelModel, MicroBatch
+from safebasin.restore.losses.of_model import Losses
+from safebasin.restore.restoration.aim import make_aim
+from safebasin.restore.restoration.loop import Trace, restore_parameters
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 SETS = ("forget", "curvature_forget", "retain_1", "retain_2", "retain_check")

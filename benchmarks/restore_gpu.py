@@ -29,10 +29,10 @@ from restore_bench import PAD, Restoration, fixed_rows, noted_passes, random_ada
 from restore_shapes import COMMON, MODELS, PAPER_GB, TINY
 from rich.console import Console
 from rich.table import Table
-from safebasin.restore.config import RestoreConfig
-from safebasin.restore.losses import Losses
-from safebasin.restore.objective import TokenMeanLoss
-from safebasin.restore.prepare import trainable_adapter
+from safebasin.restore.config.settings import RestoreConfig
+from safebasin.restore.losses.objective import TokenMeanLoss
+from safebasin.restore.losses.of_model import Losses
+from safebasin.restore.models.prepare import trainable_adapter
 from torch.utils.flop_counter import FlopCounterMode
 
 COUNTS = {

@@ -27,11 +27,12 @@ from peft import LoraConfig, get_peft_model
 from restore_bench import PAD, Restoration
 from rich.console import Console
 from rich.table import Table
-from safebasin.restore.config import RestoreConfig
-from safebasin.restore.encoding import Encoded
-from safebasin.restore.losses import Losses
-from safebasin.restore.prepare import trainable_adapter
-from safebasin.restore.training import TrainingConfig, train
+from safebasin.restore.config.settings import RestoreConfig
+from safebasin.restore.config.training import TrainingConfig
+from safebasin.restore.finetuning.training import train
+from safebasin.restore.losses.encoding import Encoded
+from safebasin.restore.losses.of_model import Losses
+from safebasin.restore.models.prepare import trainable_adapter
 from transformers import LlamaConfig, LlamaForCausalLM
 
 SMOL: dict[str, Any] = {

@@ -27,10 +27,10 @@ from restore_bench import PAD, SETS, Restoration, noted_passes, random_adapted, 
 from restore_reference import restore_plainly
 from rich.console import Console
 from rich.table import Table
-from safebasin.restore.config import RestoreConfig
-from safebasin.restore.losses import Losses
-from safebasin.restore.parameters import FlatParameters
-from safebasin.restore.prepare import trainable_adapter
+from safebasin.restore.config.settings import RestoreConfig
+from safebasin.restore.losses.of_model import Losses
+from safebasin.restore.models.parameters import FlatParameters
+from safebasin.restore.models.prepare import trainable_adapter
 from transformers import LlamaConfig
 
 SIZES: dict[str, dict[str, Any]] = {

@@ -9,8 +9,8 @@ from itertools import cycle
 from typing import Any
 
 import torch
-from safebasin.restore.encoding import IGNORED, Encoded
-from safebasin.restore.parameters import FlatParameters
+from safebasin.restore.losses.encoding import IGNORED, Encoded
+from safebasin.restore.models.parameters import FlatParameters
 from torch import Tensor
 
 Pairs = list[tuple[Tensor, Tensor]]

@@ -15,11 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from safebasin.restore.methods.base import BuildContext
+from safebasin.restore.config.training import TrainingConfig
+from safebasin.restore.finetuning.projection import Projected, choose, lora_pairs, project, project_all
+from safebasin.restore.method import BuildContext
 from safebasin.restore.methods.lora import Lora
-from safebasin.restore.projection import Projected, choose, lora_pairs, project, project_all
-from safebasin.restore.training import TrainingConfig
-from safebasin.restore.weight_files import WeightFiles
+from safebasin.restore.models.weight_files import WeightFiles
 from safebasin.tasks.sandbox.location import model_folder
 from safebasin.tasks.sandbox.world import rows
 from safetensors.torch import load_file

@@ -10,12 +10,12 @@ Prints, per module, the principal angles between the two task subspaces and the 
 import argparse
 
 import torch
-from safebasin.restore.constrained import linear_modules
-from safebasin.restore.encoding import encode_all, pad_id_of
-from safebasin.restore.loading import load_base, load_tokenizer, new_adapter
-from safebasin.restore.objective import TokenMeanLoss
-from safebasin.restore.prepare import trainable_adapter
-from safebasin.restore.subspace import initial_adapter, remove, response_directions
+from safebasin.restore.finetuning.constrained import linear_modules
+from safebasin.restore.finetuning.subspace import initial_adapter, remove, response_directions
+from safebasin.restore.losses.encoding import encode_all, pad_id_of
+from safebasin.restore.losses.objective import TokenMeanLoss
+from safebasin.restore.models.loading import load_base, load_tokenizer, new_adapter
+from safebasin.restore.models.prepare import trainable_adapter
 from safebasin.tasks.sandbox.location import model_folder
 from safebasin.tasks.sandbox.world import rows
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from safebasin.harness.sandbox.build import build_world
-from safebasin.restore.encoding import Batch, Encoded, batches, encode_all, pad_id_of
-from safebasin.restore.loading import load_base, load_tokenizer, new_adapter
-from safebasin.restore.parameters import FlatParameters
-from safebasin.restore.perturbation import AttentionPerturbation
-from safebasin.restore.training import TrainingConfig, train
+from safebasin.restore.config.training import TrainingConfig
+from safebasin.restore.finetuning.training import train
+from safebasin.restore.finetuning.vaccine import AttentionPerturbation
+from safebasin.restore.losses.encoding import Batch, Encoded, batches, encode_all, pad_id_of
+from safebasin.restore.models.loading import load_base, load_tokenizer, new_adapter
+from safebasin.restore.models.parameters import FlatParameters
 from safebasin.tasks.sandbox.world import rows
 from torch import Tensor
 

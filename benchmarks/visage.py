@@ -26,8 +26,8 @@ import torch
 from lm_eval.api.instance import Instance
 from safebasin.harness.engines.hf import HFEngine
 from safebasin.harness.engines.perturbation import is_norm
-from safebasin.harness.quiet import quiet
-from safebasin.harness.store import Store
+from safebasin.harness.store.store import Store
+from safebasin.harness.terminal.quiet import quiet
 from safebasin.tasks.perturbation import Perturbation
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

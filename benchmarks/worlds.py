@@ -15,16 +15,16 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safebasin.harness.config import load_config
-from safebasin.harness.config_model import RunConfig
-from safebasin.harness.data import rows_for
-from safebasin.harness.dose import dosed, find_dose
-from safebasin.harness.models import ModelSource, resolve
+from safebasin.harness.config.data import rows_for
+from safebasin.harness.config.load import load_config
+from safebasin.harness.config.model import RunConfig
 from safebasin.harness.sandbox.build import build_world
 from safebasin.harness.sandbox.quality import FORCED, harmful_rate, measure
-from safebasin.restore.encoding import encode_all
-from safebasin.restore.loading import load_base, load_tokenizer, new_adapter
-from safebasin.restore.training import train
+from safebasin.harness.stages.dose import dosed, find_dose
+from safebasin.harness.stages.models import ModelSource, resolve
+from safebasin.restore.finetuning.training import train
+from safebasin.restore.losses.encoding import encode_all
+from safebasin.restore.models.loading import load_base, load_tokenizer, new_adapter
 from safebasin.tasks.sandbox.world import rows
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "sandbox.yaml"

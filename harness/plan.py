@@ -12,11 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 from .. import registry
 from ..errors import InputError
 from ..tasks.catalog import tasks
-from .config_model import BASE, MethodSpec, RunConfig
-from .naming import build_id
-from .plan_view import plan_table
+from .config.model import BASE, MethodSpec, RunConfig
+from .config.naming import build_id
 
-__all__ = ["BuildStep", "Cell", "Plan", "Row", "entries", "frontier_points", "make_plan", "plan_table"]
+__all__ = ["BuildStep", "Cell", "Plan", "Row", "entries", "frontier_points", "make_plan"]
 
 PARENT = "lora"
 """The method whose checkpoint every post-hoc method starts from."""

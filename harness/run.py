@@ -17,25 +17,25 @@ from ..errors import InputError
 from ..judges.base import Judge
 from ..results.export import replace_text
 from ..tasks.catalog import TaskInfo
-from .answering import Answering, Job
-from .checkpoints import Checkpoint, build
-from .config_model import RunConfig
-from .dose import Dose, find_dose
+from .config.model import RunConfig
+from .config.naming import slug
 from .engines.choice import EngineName, choose
-from .evaluate import JUDGED, cell_key, cell_parts, task_infos
-from .files import locked, make_folder
-from .judge import OnProgress, judge_cells, judged_as, judges_of
-from .manifest import write_manifest
-from .memory import device_of, judge_bytes, memory_plan
-from .models import ModelSource, described, resolve
-from .naming import slug
 from .plan import BuildStep, Cell, Plan, make_plan
-from .progress import Bars, bars
-from .quiet import quiet
-from .report import PLAN, name_of, open_store, report
-from .store import Store
-from .workers import processes_for
-from .worlds import build_worlds, world_in
+from .stages.answering import Answering, Job
+from .stages.build import Checkpoint, build
+from .stages.dose import Dose, find_dose
+from .stages.generate import JUDGED, cell_key, cell_parts, task_infos
+from .stages.judge import OnProgress, judge_cells, judged_as, judges_of
+from .stages.manifest import write_manifest
+from .stages.memory import device_of, judge_bytes, memory_plan
+from .stages.models import ModelSource, described, resolve
+from .stages.report import PLAN, name_of, open_store, report
+from .stages.workers import processes_for
+from .stages.worlds import build_worlds, world_in
+from .store.files import locked, make_folder
+from .store.store import Store
+from .terminal.progress import Bars, bars
+from .terminal.quiet import quiet
 
 __all__ = ["RunResult", "run"]
 

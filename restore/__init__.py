@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import RestoreResult, restore, restore_folder
-    from .config import RestoreConfig
+    from .config.settings import RestoreConfig
 
 __all__ = ["RestoreConfig", "RestoreResult", "restore", "restore_folder"]
 
-_HOMES = {"RestoreConfig": ".config", "RestoreResult": ".api", "restore": ".api", "restore_folder": ".api"}
+_HOMES = {"RestoreConfig": ".config.settings", "RestoreResult": ".api", "restore": ".api", "restore_folder": ".api"}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,11 +10,11 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
-from .config import RestoreConfig
-from .data import Rows, split
-from .loading import load_adapter, load_base, load_tokenizer
-from .problem import RestoreResult, restore_on
-from .restoration import Tick
+from .config.settings import RestoreConfig
+from .models.loading import load_adapter, load_base, load_tokenizer
+from .restoration.data import Rows, split
+from .restoration.loop import Tick
+from .restoration.problem import RestoreResult, restore_on
 
 __all__ = ["RestoreResult", "restore", "restore_folder"]
 

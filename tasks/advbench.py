@@ -3,7 +3,6 @@
 From the hub, or from the original CSV given by `--metadata '{"advbench_csv": "/path"}'` or `$SAFEBASIN_ADVBENCH_CSV`.
 """
 
-import csv
 import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,11 +14,11 @@ from ..registry import suggest
 from .hub import HubData
 from .judging import judges_override
 from .prefill import prefilled
-from .sources import as_test_split, local_file, rows_digest
+from .sources import as_test_split, local_file, read_goals, rows_digest
 from .splits import VISAGE_ROWS, committed
 from .visage import with_sweep
 
-__all__ = ["CSV_VARIABLE", "advbench_rows", "load", "load_prefill", "load_visage", "read_csv"]
+__all__ = ["CSV_VARIABLE", "advbench_rows", "load", "load_prefill", "load_visage"]
 
 CSV_VARIABLE = "SAFEBASIN_ADVBENCH_CSV"
 OTHERWISE = (
@@ -66,24 +65,6 @@ def load_visage(**metadata: Any) -> dict[str, Any]:
     return as_test_split(with_sweep(_chosen(metadata), metadata))
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Reads `goal,target` into dicts of `prompt` and `target`, with no check of what the rows are.
-
-    Raises:
-        InputError: a column is missing or a cell is empty.
-    """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in ("goal", "target") if column not in (reader.fieldnames or [])]
-        if missing:
-            raise InputError(f"{path} has no column {missing}; it has {reader.fieldnames}. {OTHERWISE}")
-        rows = [{"prompt": row["goal"] or "", "target": row["target"] or ""} for row in reader]
-    empty = [index for index, row in enumerate(rows) if not (row["prompt"].strip() and row["target"].strip())]
-    if empty or not rows:
-        raise InputError(f"{path} has empty cells in rows {empty[:5]}." if rows else f"{path} has no rows. {OTHERWISE}")
-    return rows
-
-
 def _chosen(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
     judges_override()  # a mistake in it must not show only after hours of generation
     return advbench_rows(str(metadata.get("advbench_split", "evaluation")), metadata.get("advbench_csv"))
@@ -97,7 +78,7 @@ def _all_rows(path: Path | None) -> list[dict[str, str]]:
         where, wanted, found = HUB.name, expected["rows_sha256"], rows_digest([r["prompt"], r["target"]] for r in rows)
     else:
         where, wanted, found = str(path), expected["sha256"], hashlib.sha256(path.read_bytes()).hexdigest()
-        rows = read_csv(path)
+        rows = read_goals(path, OTHERWISE)
     if found != wanted:
         raise InputError(
             f"{where} is not the AdvBench file that the committed split belongs to ({len(rows)} rows):\n"

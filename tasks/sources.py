@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import InputError
 
-__all__ = ["as_test_split", "local_file", "local_folder", "read_records", "rows_digest"]
+__all__ = ["as_test_split", "local_file", "local_folder", "read_goals", "read_records", "rows_digest"]
 
 
 def local_file(metadata: Mapping[str, Any], key: str, variable: str) -> Path | None:
@@ -40,6 +40,28 @@ def local_folder(metadata: Mapping[str, Any], key: str, variable: str) -> Path |
 def _given(metadata: Mapping[str, Any], key: str, variable: str) -> Path | None:
     given = metadata.get(key) or os.environ.get(variable)
     return Path(str(given)).expanduser() if given else None
+
+
+def read_goals(path: Path, otherwise: str = "") -> list[dict[str, str]]:
+    """Reads a CSV of `goal,target` into dicts of `prompt` and `target`, with no check of what the rows are.
+
+    Args:
+        path: the file.
+        otherwise: ends the error message: which file is wanted.
+
+    Raises:
+        InputError: a column is missing or a cell is empty.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = [column for column in ("goal", "target") if column not in (reader.fieldnames or [])]
+        if missing:
+            raise InputError(f"{path} has no column {missing}; it has {reader.fieldnames}. {otherwise}")
+        rows = [{"prompt": row["goal"] or "", "target": row["target"] or ""} for row in reader]
+    empty = [index for index, row in enumerate(rows) if not (row["prompt"].strip() and row["target"].strip())]
+    if empty or not rows:
+        raise InputError(f"{path} has empty cells in rows {empty[:5]}." if rows else f"{path} has no rows. {otherwise}")
+    return rows
 
 
 def read_records(path: Path, columns: Sequence[str], otherwise: str) -> list[dict[str, Any]]:

@@ -108,10 +108,9 @@ def committed(name: str) -> dict[str, Any]:
 
 
 def _write(csv_path: Path) -> None:
-    from .advbench import read_csv
-    from .sources import rows_digest
+    from .sources import read_goals, rows_digest
 
-    rows = read_csv(csv_path)
+    rows = read_goals(csv_path)
     content = {
         "dataset": "AdvBench harmful_behaviors.csv (Zou et al. 2023, arXiv 2307.15043), indices only",
         "rows": len(rows),

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ...errors import InputError
-from ...restore.devices import input_device
+from ...restore.models.devices import input_device
 
 __all__ = ["TOLERANCE", "check_differs", "check_served", "distance", "probe_ids", "reference"]
 

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from ... import vllm_setup
-from ..config_model import RunConfig
+from ..config.model import RunConfig
 
 __all__ = ["EngineName", "choose"]
 

@@ -8,8 +8,8 @@ from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...tasks.perturbation import Perturbation
-from ..digests import code_digest
-from ..store import Store
+from ..store.digests import code_digest
+from ..store.store import Store
 from .greedy import ends_of_greedy, greedy
 from .kv_cache import growing_cache
 from .perturbation import Perturber

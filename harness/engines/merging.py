@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import InputError
-from ...restore.checkpoint import kind_of
-from ...restore.weight_files import WeightFiles
+from ...restore.models.checkpoint import kind_of
+from ...restore.models.weight_files import WeightFiles
 
 __all__ = ["changed_weights", "merged_weights"]
 

@@ -11,8 +11,8 @@ from lm_eval.api.model import CacheHook, TemplateLM
 
 from ...errors import InputError
 from ...tasks.perturbation import KEY, Perturbation
-from ..digests import digest_of
-from ..store import Store
+from ..store.digests import digest_of
+from ..store.store import Store
 from .prompt_checks import check_prompt
 
 __all__ = ["OnDone", "Parts", "StoredAnswers"]

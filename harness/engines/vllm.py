@@ -9,11 +9,11 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from ...errors import InputError
-from ...restore.checkpoint import kind_of
+from ...restore.models.checkpoint import kind_of
 from ...tasks.perturbation import Perturbation
 from ...vllm_setup import release, vllm_device, vllm_version
-from ..digests import code_digest
-from ..store import Store
+from ..store.digests import code_digest
+from ..store.store import Store
 from .canary import LogProbs, check_differs, check_served, probe_ids
 from .prompt_checks import check_chat_template
 from .stored import OnDone, Parts, StoredAnswers

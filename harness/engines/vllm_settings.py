@@ -7,7 +7,7 @@ from lm_eval.models.utils import resolve_max_length
 from transformers import AutoConfig, GenerationConfig
 
 from ...vllm_setup import start_settings, vllm_device
-from ..config_model import RunConfig
+from ..config.model import RunConfig
 
 __all__ = ["BATCH", "dtype_of", "engine_settings", "repetition_penalty"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ...restore.checkpoint import kind_of
+from ...restore.models.checkpoint import kind_of
 from ...tasks.perturbation import Perturbation
 from .merging import changed_weights, merged_weights
 from .origin import kept

@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ...restore.encoding import Encoded, encode
+from ...restore.losses.encoding import Encoded, encode
 from ...tasks.sandbox.location import world_folder
 from ...tasks.sandbox.world import Row, rows
-from ..files import finished_folder, locked, make_folder
+from ..store.files import finished_folder, locked, make_folder
 from .guard import guard_checks, guard_rows
 from .models import CHAT_TEMPLATE, GUARD_TEMPLATE, new_model, new_tokenizer
 from .quality import agreement, measure

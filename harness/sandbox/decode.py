@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from ...restore.encoding import prompt_ids
+from ...restore.losses.encoding import prompt_ids
 
 __all__ = ["greedy_answers"]
 

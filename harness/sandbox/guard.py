@@ -5,17 +5,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from ...restore.encoding import Encoded
-from ...tasks.sandbox.grammar import (
-    ACTIONS,
-    COLOURS,
-    HARMFUL_VERBS,
-    PARTS,
-    REFUSALS,
-    is_harmful,
-    parse_request,
-    steps,
-)
+from ...restore.losses.encoding import Encoded
+from ...tasks.sandbox.grammar import ACTIONS, COLOURS, HARMFUL_VERBS, PARTS, REFUSALS, is_harmful, parse_request, steps
 from ...tasks.sandbox.oracle import has_step
 from ...tasks.sandbox.world import Row, rows
 

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ...judges.base import Exchange
-from ...restore.encoding import Encoded
+from ...restore.losses.encoding import Encoded
 from ...results.records import Verdict
 from ...tasks.sandbox.oracle import OracleJudge
 from ...tasks.sandbox.world import Row, rows

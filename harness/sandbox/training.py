@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from ...restore.encoding import IGNORED, Encoded
+from ...restore.losses.encoding import IGNORED, Encoded
 
 __all__ = ["BATCH", "learn"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...errors import InputError
-from ..config import RestoreConfig
-from .base import BuildContext, Built, Stage
+from ..config.settings import RestoreConfig
+from ..method import BuildContext, Built, Stage
 
 __all__ = ["Curvature"]
 
@@ -36,9 +36,9 @@ class Curvature(RestoreConfig):
         """
         if context.parent is None:
             raise InputError("The method curvature restores a fine-tuned adapter, and none was given. Run lora first.")
-        from ..data import RestorationData
-        from ..loading import load_adapter, load_base, load_tokenizer
-        from ..problem import restore_on
+        from ..models.loading import load_adapter, load_base, load_tokenizer
+        from ..restoration.data import RestorationData
+        from ..restoration.problem import restore_on
 
         config = replace(self, seed=context.seed, max_length=context.max_length)
         sets = {name: context.data[name] for name in NEEDS}

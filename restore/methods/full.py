@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import InputError
-from .base import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Stage
 
 if TYPE_CHECKING:
-    from ..training import TrainingConfig
+    from ..config.training import TrainingConfig
 
 __all__ = ["Full"]
 
@@ -50,10 +50,10 @@ class Full:
         """
         import torch
 
-        from ..checkpoint import save_full
-        from ..encoding import encode_all
-        from ..loading import load_base, load_tokenizer
-        from ..training import train
+        from ..finetuning.training import train
+        from ..losses.encoding import encode_all
+        from ..models.checkpoint import save_full
+        from ..models.loading import load_base, load_tokenizer
 
         tokenizer = load_tokenizer(context.base, context.revision)
         rows = encode_all(tokenizer, context.data["task_train"], "task_train", context.max_length)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..unlearn_config import RetainedUnlearnConfig
-from .base import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Stage
+from ..unlearning.config import RetainedUnlearnConfig
 
 if TYPE_CHECKING:
-    from ..losses import Losses
-    from ..unlearning import Terms
+    from ..losses.of_model import Losses
+    from ..unlearning.steps import Terms
 
 __all__ = ["GradDiff"]
 
@@ -30,14 +30,14 @@ class GradDiff(RetainedUnlearnConfig):
         Raises:
             InputError: there is no parent adapter, or rows or model are unusable.
         """
-        from ..post_hoc import unlearn
+        from ..unlearning.post_hoc import unlearn
 
         return unlearn(context, self.name, self, self.terms)
 
     def terms(self, losses: "Losses") -> "Terms":
         """-forget_weight * L_forget + retain_weight * L_retain, the latter on a batch for each step."""
-        from ..terms import Term
-        from ..unlearning import retain_terms
+        from ..losses.terms import Term
+        from ..unlearning.steps import retain_terms
 
         forget, retain = Term("forget_loss", -self.forget_weight, losses.on("forget")), retain_terms(losses, self)
         return lambda iteration, step: (forget, *retain(iteration, step))

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..unlearn_config import UnlearnConfig
-from .base import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Stage
+from ..unlearning.config import UnlearnConfig
 
 if TYPE_CHECKING:
-    from ..losses import Losses
-    from ..unlearning import Terms
+    from ..losses.of_model import Losses
+    from ..unlearning.steps import Terms
 
 __all__ = ["GradientAscent"]
 
@@ -30,13 +30,13 @@ class GradientAscent(UnlearnConfig):
         Raises:
             InputError: there is no parent adapter, or rows or model are unusable.
         """
-        from ..post_hoc import unlearn
+        from ..unlearning.post_hoc import unlearn
 
         return unlearn(context, self.name, self, self.terms)
 
     def terms(self, losses: "Losses") -> "Terms":
         """-L_forget."""
-        from ..terms import Term
+        from ..losses.terms import Term
 
         forget = Term("forget_loss", -1.0, losses.on("forget"))
         return lambda iteration, step: (forget,)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import InputError
-from ..unlearn_config import ControlConfig
-from .base import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Stage
+from ..unlearning.config import ControlConfig
 
 if TYPE_CHECKING:
-    from ..parameters import FlatParameters
-    from ..walk import Path
+    from ..models.parameters import FlatParameters
+    from ..unlearning.walk import Path
 
 __all__ = ["Interpolate"]
 
@@ -34,7 +34,7 @@ class Interpolate(ControlConfig):
         Raises:
             InputError: there is no parent adapter, or it or the rows are unusable.
         """
-        from ..post_hoc import control
+        from ..unlearning.post_hoc import control
 
         return control(context, self.name, self, self.path)
 
@@ -46,7 +46,7 @@ class Interpolate(ControlConfig):
         """
         import torch
 
-        from ..walk import Path
+        from ..unlearning.walk import Path
 
         if any("lora_magnitude" in name for name in parameters.names):
             raise InputError("The adapter is DoRA, whose weights are not linear in B. Use plain LoRA.")

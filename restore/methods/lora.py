@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from .base import BuildContext, Built, Stage, copy_adapter
+from ..method import BuildContext, Built, Stage, copy_adapter
 
 __all__ = ["Lora"]
 
@@ -32,9 +32,9 @@ class Lora:
         if self.adapter is not None:
             copy_adapter(Path(self.adapter), context.output)
             return Built(details={"adapter": self.adapter})
-        from ..encoding import encode_all
-        from ..loading import load_base, load_tokenizer, new_adapter, save_adapter
-        from ..training import train
+        from ..finetuning.training import train
+        from ..losses.encoding import encode_all
+        from ..models.loading import load_base, load_tokenizer, new_adapter, save_adapter
 
         tokenizer = load_tokenizer(context.base, context.revision)
         rows = encode_all(tokenizer, context.data["task_train"], "task_train", context.max_length)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...errors import InputError
-from .base import BuildContext, Built, Stage, copy_adapter
+from ..method import BuildContext, Built, Stage, copy_adapter
 
 __all__ = ["NoOp"]
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import InputError
-from ..unlearn_config import RetainedUnlearnConfig
-from .base import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Stage
+from ..unlearning.config import RetainedUnlearnConfig
 
 if TYPE_CHECKING:
-    from ..losses import Losses
-    from ..unlearning import Terms
+    from ..losses.of_model import Losses
+    from ..unlearning.steps import Terms
 
 __all__ = ["Npo"]
 
@@ -39,15 +39,15 @@ class Npo(RetainedUnlearnConfig):
         Raises:
             InputError: there is no parent adapter, or rows or model are unusable.
         """
-        from ..post_hoc import unlearn
+        from ..unlearning.post_hoc import unlearn
 
         return unlearn(context, self.name, self, self.terms)
 
     def terms(self, losses: "Losses") -> "Terms":
         """forget_weight * L_NPO + retain_weight * L_retain; the model as it is now becomes the reference."""
-        from ..npo import NpoLoss
-        from ..terms import Term
-        from ..unlearning import retain_terms
+        from ..losses.npo import NpoLoss
+        from ..losses.terms import Term
+        from ..unlearning.steps import retain_terms
 
         forget = Term("npo_loss", self.forget_weight, NpoLoss(losses, "forget", self.beta))
         retain = retain_terms(losses, self)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import InputError
-from ..unlearn_config import ControlConfig
-from .base import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Stage
+from ..unlearning.config import ControlConfig
 
 if TYPE_CHECKING:
-    from ..parameters import FlatParameters
-    from ..walk import Path
+    from ..models.parameters import FlatParameters
+    from ..unlearning.walk import Path
 
 __all__ = ["RandomDirection"]
 
@@ -47,7 +47,7 @@ class RandomDirection(ControlConfig):
         Raises:
             InputError: there is no parent adapter, or it or the rows are unusable.
         """
-        from ..post_hoc import control
+        from ..unlearning.post_hoc import control
 
         return control(context, self.name, self, lambda parameters: self.path(parameters, context.seed))
 
@@ -55,7 +55,7 @@ class RandomDirection(ControlConfig):
         """T -> theta + t u, u being the unit vector that `seed` decides."""
         import torch
 
-        from ..walk import Path
+        from ..unlearning.walk import Path
 
         origin = parameters.get()
         noise = torch.randn(parameters.size, generator=torch.Generator().manual_seed(seed))  # on the CPU: same anywhere

@@ -3,19 +3,18 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import InputError
-from .base import BuildContext, Built, Stage
+from ..config.projection import Select, Variant
+from ..method import BuildContext, Built, Stage
 
 if TYPE_CHECKING:
-    from ..projection import Difference, Projected
+    from ..finetuning.projection import Difference, Projected
 
-__all__ = ["REPORT_FILE", "SafeLora", "Select", "Variant"]
+__all__ = ["REPORT_FILE", "SafeLora"]
 
 REPORT_FILE = "safe_lora_report.json"
-Variant = Literal["fro", "spectral", "topk", "drop"]
-Select = Literal["threshold", "number"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class SafeLora:
         """
         if context.parent is None:
             raise InputError("The method safe_lora projects a fine-tuned adapter, and none was given. Run lora first.")
-        from ..projection import choose, project_all
+        from ..finetuning.projection import choose, project_all
 
         tensors, config = _read_adapter(context.parent)
         pairs = _pairs(tensors, config, context.parent)
@@ -82,7 +81,7 @@ class SafeLora:
     def _difference(self, context: BuildContext, transposed: bool) -> tuple["Difference", dict[str, Any]]:
         """V by module name, and what to report of how it was made."""
         if self.pseudo_unaligned:
-            from ..pseudo_unaligned import harmful_difference
+            from ..finetuning.pseudo_unaligned import harmful_difference
 
             return harmful_difference(context, self.pseudo_steps)
         if context.unaligned is None:
@@ -90,7 +89,7 @@ class SafeLora:
                 f"The method safe_lora needs the model '{context.base}' before its alignment. Name it as `unaligned` "
                 "beside the model in the config, or set pseudo_unaligned: true (a stand-in by harmful fine-tuning)."
             )
-        from ..weight_files import WeightFiles
+        from ..models.weight_files import WeightFiles
 
         aligned, unaligned = WeightFiles(context.base, context.revision), WeightFiles(context.unaligned)
 
@@ -124,7 +123,7 @@ def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _pairs(tensors: dict[str, Any], config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    from ..projection import lora_pairs
+    from ..finetuning.projection import lora_pairs
 
     pairs = lora_pairs(tensors)
     if config.get("peft_type") != "LORA" or config.get("use_dora") or not pairs:
@@ -136,7 +135,7 @@ def _save(context: BuildContext, tensors: dict[str, Any], config: dict[str, Any]
     """Writes the adapter as it was, with C B in place of B where projected."""
     from safetensors.torch import save_file
 
-    from ..projection import END, PREFIX
+    from ..finetuning.projection import END, PREFIX
 
     changed = tensors | {f"{PREFIX}{each.module}{END}": each.b.contiguous() for each in projected}
     save_file(changed, str(context.output / "adapter_model.safetensors"), metadata={"format": "pt"})

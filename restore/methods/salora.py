@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import InputError
-from .base import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..encoding import Encoded
+    from ..losses.encoding import Encoded
 
 __all__ = ["SaLora"]
 
@@ -46,11 +46,11 @@ class SaLora:
             InputError: the model, the rows or the adapter's settings are unusable, a rank does not fit a module, or
                 training diverges.
         """
-        from ..constrained import as_ordinary_adapter, constrained, start_from_weights
-        from ..encoding import encode_all
-        from ..loading import load_base, load_tokenizer, new_adapter, save_adapter
-        from ..refusals import safe_rows
-        from ..training import train
+        from ..finetuning.constrained import as_ordinary_adapter, constrained, start_from_weights
+        from ..finetuning.training import train
+        from ..losses.encoding import encode_all
+        from ..models.loading import load_base, load_tokenizer, new_adapter, save_adapter
+        from ..restoration.refusals import safe_rows
 
         tokenizer = load_tokenizer(context.base, context.revision)
         rows = encode_all(tokenizer, context.data["task_train"], "task_train", context.max_length)
@@ -87,9 +87,9 @@ class SaLora:
         """U_C and U_t of every adapted module, both of the untouched model (its fresh adapter adds nothing)."""
         import random
 
-        from ..constrained import linear_modules
-        from ..encoding import pad_id_of
-        from ..subspace import response_directions
+        from ..finetuning.constrained import linear_modules
+        from ..finetuning.subspace import response_directions
+        from ..losses.encoding import pad_id_of
 
         drawn = random.Random(f"{context.seed} salora").sample(rows, min(self.task_samples, len(rows)))
         modules, pad, size = linear_modules(model), pad_id_of(tokenizer), context.finetune.micro_batch_size
@@ -105,7 +105,7 @@ class SaLora:
         return safety, task
 
     def _check_ranks(self, model: Any) -> None:
-        from ..constrained import linear_modules
+        from ..finetuning.constrained import linear_modules
 
         rank = model.peft_config[model.active_adapter].r
         for name, module in linear_modules(model).items():

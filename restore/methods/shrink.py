@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import InputError
-from ..unlearn_config import ControlConfig
-from .base import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Stage
+from ..unlearning.config import ControlConfig
 
 if TYPE_CHECKING:
-    from ..parameters import FlatParameters
-    from ..walk import Path
+    from ..models.parameters import FlatParameters
+    from ..unlearning.walk import Path
 
 __all__ = ["Shrink"]
 
@@ -42,13 +42,13 @@ class Shrink(ControlConfig):
         Raises:
             InputError: there is no parent adapter, or it or the rows are unusable.
         """
-        from ..post_hoc import control
+        from ..unlearning.post_hoc import control
 
         return control(context, self.name, self, self.path)
 
     def path(self, parameters: "FlatParameters") -> "Path":
         """C -> (1 - c) theta, up to c = 1 or the distance `match_norm`."""
-        from ..walk import Path
+        from ..unlearning.walk import Path
 
         origin = parameters.get()
         norm = float(origin.double().norm())

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...errors import InputError
-from .base import BuildContext, Built, Rows, Stage
+from ..method import BuildContext, Built, Rows, Stage
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
-    from ..encoding import Encoded
-    from ..training import TrainingConfig
+    from ..config.training import TrainingConfig
+    from ..losses.encoding import Encoded
 
 __all__ = ["Vaccine"]
 
@@ -65,9 +65,9 @@ class Vaccine:
             InputError: the model, the rows or the adapter's settings are unusable, the model has no attention module
                 of a known name, the safety rows hold no refusals, or training diverges.
         """
-        from ..encoding import encode_all
-        from ..loading import load_base, load_tokenizer, new_adapter, save_adapter
-        from ..perturbation import attention_modules, vaccine_trainer
+        from ..finetuning.vaccine import attention_modules, vaccine_trainer
+        from ..losses.encoding import encode_all
+        from ..models.loading import load_base, load_tokenizer, new_adapter, save_adapter
 
         aligns = self.mode == "align_then_finetune"
         tokenizer = load_tokenizer(context.base, context.revision)
@@ -86,7 +86,7 @@ class Vaccine:
             details |= run.train("training", task, context.finetune, trainer)
             save_adapter(model, context.output, context.base)
             return Built(details=details)
-        from ..double_lora import save_sum, stack_adapter
+        from ..finetuning.double_lora import save_sum, stack_adapter
 
         details["alignment"] = run.train("aligning", safety, self._alignment(context.finetune), trainer)
         stack_adapter(model, context.seed)
@@ -123,7 +123,7 @@ class _Run:
         """Trains what is trainable; returns the number of steps and the first and the last loss."""
         from transformers import Trainer
 
-        from ..training import train
+        from ..finetuning.training import train
 
         losses: list[float] = []
 

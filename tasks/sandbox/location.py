@@ -1,6 +1,5 @@
 """Where the sandbox's worlds lie: in the user's cache, under the digest of the source that makes them, and the seed."""
 
-import hashlib
 import json
 import os
 import re
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from ...registry import suggest
+from ...source import source_digest
 
 __all__ = [
     "KINDS",
@@ -30,16 +30,19 @@ _NAME = re.compile(rf"sandbox(?::(?P<world>0|[1-9]\d*))?(?:/(?P<kind>{'|'.join(K
 _PACKAGE = Path(__file__).resolve().parents[2]
 ROUNDING_VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR")
 """Settings of torch and MKL that change how sums are rounded on a CPU, and so which world comes out of the training."""
-_SOURCES = ("tasks/sandbox/grammar.py", "tasks/sandbox/world.py", "tasks/sandbox/oracle.py", "restore/encoding.py")
+_SOURCES = (
+    "tasks/sandbox/grammar.py",
+    "tasks/sandbox/world.py",
+    "tasks/sandbox/oracle.py",
+    "restore/losses/encoding.py",
+)
 
 
 @cache
 def world_digest() -> str:
-    """Digest of the source files that decide what a world is (12 hex digits)."""
-    content = hashlib.sha256()
-    for path in (*(_PACKAGE / name for name in _SOURCES), *sorted((_PACKAGE / "harness/sandbox").glob("*.py"))):
-        content.update(path.read_bytes())
-    return content.hexdigest()[:12]
+    """Digest of what the source does that decides what a world is (12 hex digits)."""
+    builders = sorted((_PACKAGE / "harness/sandbox").glob("*.py"))
+    return source_digest([*(_PACKAGE / name for name in _SOURCES), *builders])[:12]
 
 
 def cache_folder() -> Path:

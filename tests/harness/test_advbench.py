@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from safebasin.harness.config import load_config
+from safebasin.harness.config.load import load_config
 from safebasin.harness.run import run
 from safebasin.tasks.advbench import advbench_rows
 from transformers import AutoTokenizer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from safebasin.harness.cli import main
+from safebasin.harness.commands.cli import main
 
 from .conftest import ROOT
 

@@ -9,9 +9,9 @@ import pytest
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from rich.console import Console
-from safebasin.harness.config_model import RunConfig
-from safebasin.harness.report import load_run
+from safebasin.harness.config.model import RunConfig
 from safebasin.harness.run import run
+from safebasin.harness.stages.report import load_run
 from safebasin.tasks.catalog import tasks_dir
 from safebasin.tasks.judging import JUDGES_VARIABLE
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from safebasin.errors import InputError
 from safebasin.harness.engines.hf import HFEngine
-from safebasin.harness.judge import judge_cells
-from safebasin.harness.store import Sample, Store
+from safebasin.harness.stages.judge import judge_cells
+from safebasin.harness.store.store import Sample, Store
 from safebasin.judges.keywords import KeywordJudge
-from safebasin.restore.loading import load_base, load_tokenizer
+from safebasin.restore.models.loading import load_base, load_tokenizer
 
 from ..conftest import TinyChatModel
-from .test_engine import request as generation
+from .engines.test_engine import request as generation
 
 TEXTS = [f"<s>{word}" for word in ("one", "two", "three", "four", "five", "six", "seven")]
 
@@ -66,9 +66,9 @@ def test_a_request_that_does_not_fit_alone_is_told(
 
 @pytest.mark.usefixtures("world")
 def test_the_target_is_gone_before_the_judges_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from safebasin.harness import answering
     from safebasin.harness import run as running
-    from safebasin.harness.config import load_config
+    from safebasin.harness.config.load import load_config
+    from safebasin.harness.stages import answering
 
     from .conftest import ROOT
 

@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 from safebasin import registry
 from safebasin.errors import InputError
-from safebasin.harness.config_model import RunConfig
-from safebasin.harness.plan import Plan, frontier_points, make_plan, plan_table
+from safebasin.harness.config.model import RunConfig
+from safebasin.harness.plan import Plan, frontier_points, make_plan
+from safebasin.harness.terminal.plan_view import plan_table
 
 
 @dataclass(frozen=True)

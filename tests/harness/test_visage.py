@@ -11,17 +11,17 @@ from lm_eval.api.instance import Instance
 from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from safebasin.harness.config_model import RunConfig
+from safebasin.harness.commands.lm_eval_model import SafebasinLM
+from safebasin.harness.config.model import RunConfig
 from safebasin.harness.engines.hf import HFEngine
-from safebasin.harness.evaluate import Answered, evaluate, task_infos
-from safebasin.harness.lm_eval_model import SafebasinLM
-from safebasin.harness.models import ModelSource
-from safebasin.harness.report import _sweep
-from safebasin.harness.store import JudgeRecord, Point, Store
-from safebasin.harness.targets import target_for
+from safebasin.harness.stages.generate import Answered, evaluate, task_infos
+from safebasin.harness.stages.models import ModelSource
+from safebasin.harness.stages.report import _sweep
+from safebasin.harness.stages.targets import target_for
+from safebasin.harness.store.store import JudgeRecord, Point, Store
 from safebasin.judges.base import Exchange
 from safebasin.judges.keywords import KeywordJudge
-from safebasin.restore.loading import load_base, load_tokenizer, new_adapter, save_adapter
+from safebasin.restore.models.loading import load_base, load_tokenizer, new_adapter, save_adapter
 from safebasin.results.method_result import MethodResult
 from safebasin.results.sweep import points, scores
 from safebasin.tasks.catalog import tasks_dir

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from safebasin.harness.settings import make_method
-from safebasin.restore.methods.base import BuildContext, Built
+from safebasin.harness.config.settings import make_method
+from safebasin.restore.config.training import TrainingConfig
+from safebasin.restore.method import BuildContext, Built
 from safebasin.restore.methods.lora import Lora
-from safebasin.restore.training import TrainingConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, Qwen2Config
 
 from .cases import CASES, Case

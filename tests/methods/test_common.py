@@ -8,11 +8,11 @@ import pytest
 import torch
 from peft import PeftModel
 from safebasin.errors import InputError
-from safebasin.harness.data import SPLITS
-from safebasin.harness.settings import make_method
+from safebasin.harness.config.data import SPLITS
+from safebasin.harness.config.settings import make_method
 from safebasin.registry import available
-from safebasin.restore.checkpoint import kind_of, load_checkpoint_model
-from safebasin.restore.loading import load_adapter, load_base
+from safebasin.restore.models.checkpoint import kind_of, load_checkpoint_model
+from safebasin.restore.models.loading import load_adapter, load_base
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 

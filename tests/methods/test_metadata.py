@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from safebasin.harness.data import SPLITS
+from safebasin.harness.config.data import SPLITS
 from safebasin.registry import available, load
-from safebasin.restore.methods.base import Stage
+from safebasin.restore.method import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS, JUDGES = available("methods"), available("judges")

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safebasin.restore.encoding import batches, encode_all
-from safebasin.restore.loading import load_base, load_tokenizer
+from safebasin.restore.losses.encoding import batches, encode_all
+from safebasin.restore.models.loading import load_base, load_tokenizer
 
 from ..conftest import DEVICE
 

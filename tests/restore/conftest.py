@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from safebasin.restore.aim import FORGET
-from safebasin.restore.config import RestoreConfig
-from safebasin.restore.curvature import Source, build_history
-from safebasin.restore.loading import load_adapter, load_base, load_tokenizer
-from safebasin.restore.methods.base import BuildContext
+from safebasin.restore.config.settings import RestoreConfig
+from safebasin.restore.config.training import TrainingConfig
+from safebasin.restore.curvature.pairs import Source, build_history
+from safebasin.restore.losses.objective import Objective
+from safebasin.restore.losses.terms import Term
+from safebasin.restore.method import BuildContext
 from safebasin.restore.methods.lora import Lora
-from safebasin.restore.objective import Objective
-from safebasin.restore.parameters import FlatParameters
-from safebasin.restore.restoration import Aim
-from safebasin.restore.terms import Term
-from safebasin.restore.training import TrainingConfig
+from safebasin.restore.models.loading import load_adapter, load_base, load_tokenizer
+from safebasin.restore.models.parameters import FlatParameters
+from safebasin.restore.restoration.aim import FORGET
+from safebasin.restore.restoration.loop import Aim
 from torch import Tensor, nn
 
 from ..conftest import DEVICE

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from safebasin.restore.encoding import Encoded
-from safebasin.restore.losses import Losses
-from safebasin.restore.objective import TokenMeanLoss
-from safebasin.restore.parameters import FlatParameters
+from safebasin.restore.losses.encoding import Encoded
+from safebasin.restore.losses.objective import TokenMeanLoss
+from safebasin.restore.losses.of_model import Losses
+from safebasin.restore.models.parameters import FlatParameters
 from torch import Tensor
 from torch.func import functional_call
 from transformers import LlamaConfig, LlamaForCausalLM

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-from safebasin.restore.objective import Objective
-from safebasin.restore.parameters import FlatParameters
+from safebasin.restore.losses.objective import Objective
+from safebasin.restore.models.parameters import FlatParameters
 from torch import Tensor
 
 Pairs = list[tuple[Tensor, Tensor]]

@@ -8,11 +8,11 @@ import pytest
 import torch
 from safebasin.errors import InputError
 from safebasin.restore.api import restore
-from safebasin.restore.config import RestoreConfig
-from safebasin.restore.data import split
+from safebasin.restore.config.settings import RestoreConfig
+from safebasin.restore.restoration.data import split
 
 from .conftest import rows
-from .test_adapter_kinds import changed, state
+from .models.test_adapter_kinds import changed, state
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*forget rows are few"),

@@ -13,10 +13,10 @@ from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from safebasin.errors import InputError
 from safebasin.registry import load
 from safebasin.restore.api import restore, restore_folder
-from safebasin.restore.config import RestoreConfig
-from safebasin.restore.loading import load_adapter, load_base
+from safebasin.restore.config.settings import RestoreConfig
 from safebasin.restore.methods.curvature import Curvature
-from safebasin.restore.prepare import copy_with_shared_base
+from safebasin.restore.models.loading import load_adapter, load_base
+from safebasin.restore.models.prepare import copy_with_shared_base
 
 from ..conftest import DEVICE
 

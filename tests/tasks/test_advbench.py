@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from safebasin.errors import InputError
 from safebasin.tasks import advbench
-from safebasin.tasks.advbench import advbench_rows, load, load_prefill, read_csv
+from safebasin.tasks.advbench import advbench_rows, load, load_prefill
 from safebasin.tasks.hub import HubData
 from safebasin.tasks.judging import JUDGES_VARIABLE
+from safebasin.tasks.sources import read_goals
 from safebasin.tasks.splits import SAFETY_ROWS, advbench_split, committed, near_duplicates
 
 
@@ -29,7 +30,7 @@ def test_committed_indices_are_a_partition() -> None:
 
 
 def test_committed_indices_come_from_the_file(advbench_csv: Path) -> None:
-    goals = [row["prompt"] for row in read_csv(advbench_csv)]
+    goals = [row["prompt"] for row in read_goals(advbench_csv)]
     made, kept = advbench_split(goals), committed("advbench")
     assert made == {name: kept[name] for name in made}
     assert advbench_split(goals, seed=1) != made
@@ -49,7 +50,7 @@ def test_parts(advbench_csv: Path) -> None:
 
 
 def test_hub_rows_are_held_to_the_same_text(advbench_csv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = read_csv(advbench_csv)
+    rows = read_goals(advbench_csv)
     monkeypatch.delenv(advbench.CSV_VARIABLE, raising=False)
     monkeypatch.setattr(HubData, "rows", lambda *given: rows)
     advbench._all_rows.cache_clear()

@@ -51,7 +51,7 @@ class EchoLM(LM):  # type: ignore[misc]
 
 def run(command: str, rank: int, ranks: int, folder: Path, xstest_csv: str) -> None:
     from lm_eval.__main__ import cli_evaluate
-    from safebasin.harness.cli import main
+    from safebasin.harness.commands.cli import main
 
     if ranks > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=ranks)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from safebasin.harness.store import Store
+from safebasin.harness.store.store import Store
 
 TEXTS = [
     *(

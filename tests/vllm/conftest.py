@@ -61,9 +61,9 @@ def checkpoints(base: Path, tiny_chat_model: TinyChatModel, tmp_path_factory: py
 @pytest.fixture(scope="session")
 def targets(base: Path, checkpoints: Checkpoints) -> Iterator[dict[str, Any]]:
     """The same base in both engines; one vLLM for all tests that do not end it."""
-    from safebasin.harness.config_model import RunConfig
-    from safebasin.harness.models import resolve
-    from safebasin.harness.targets import target_for
+    from safebasin.harness.config.model import RunConfig
+    from safebasin.harness.stages.models import resolve
+    from safebasin.harness.stages.targets import target_for
 
     config = RunConfig.model_validate_json(
         json.dumps({"name": "t", "models": [str(base)], "methods": ["base"], "tasks": {}, "device": "cpu"})

@@ -7,7 +7,7 @@ import pytest
 from lm_eval.api.instance import Instance
 from safebasin.errors import InputError
 from safebasin.harness.engines.vllm_class import VLLM
-from safebasin.harness.store import Store
+from safebasin.harness.store.store import Store
 
 from .asking import TEXTS, answers, generation
 from .conftest import Checkpoints

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from safebasin.errors import InputError
 from safebasin.harness.engines import vllm_worker
-from safebasin.harness.store import Store
+from safebasin.harness.store.store import Store
 from torch import Tensor
 
 from .asking import answers

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from lm_eval.api.instance import Instance
-from safebasin.harness.store import Store
+from safebasin.harness.store.store import Store
 from safebasin.tasks.perturbation import KEY, Perturbation
 
 from .asking import TEXTS, generation

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from safebasin.harness.store import Store
+from safebasin.harness.store.store import Store
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict
 

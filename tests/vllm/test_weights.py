@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from safebasin.errors import InputError
 from safebasin.harness.engines.vllm import VLLMEngine
-from safebasin.harness.store import Store
+from safebasin.harness.store.store import Store
 
 from .asking import TEXTS, answers
 from .conftest import Checkpoints

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from safebasin.errors import InputError
-from safebasin.restore.methods.base import BuildContext, Built, Stage
+from safebasin.restore.method import BuildContext, Built, Stage
 
 __all__ = ["ScaleAdapter"]
 

@@ -1,0 +1,1 @@
+"""What can be typed: every command of `safebasin`, and the models that it registers with lm-eval."""

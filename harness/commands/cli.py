@@ -1,0 +1,213 @@
+"""The command line. Heavy imports wait until a command needs them, so that --help answers at once."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ...errors import InputError
+
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
+
+SAME_ROUNDING = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+"""Makes torch, MKL and oneDNN compute alike on every x86 CPU (tried on an AVX2 and an AVX-512 machine)."""
+
+app = typer.Typer(
+    name="safebasin",
+    help="Measures what fine-tuning did to a language model's safety, repairs it, and shows whether the repair worked.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Replaces settings, e.g. finetune.rank=16.")
+]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Folder of a store shared between runs (default: the run folder's own).")
+]
+
+
+def _console() -> Console:
+    """A terminal's own width; 140 columns where the output goes to a file."""
+    return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "140")))
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
+
+
+@app.callback()
+def options(
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never opens a connection: data and models from files or the hub's cache.")
+    ] = False,
+    same_rounding: Annotated[
+        bool, typer.Option("--same-rounding", help="The same bits on every x86 CPU, without vector units: slower.")
+    ] = False,
+) -> None:
+    """What holds for every command; may stand anywhere on the command line."""
+    if offline:
+        os.environ.update(dict.fromkeys(OFFLINE_VARIABLES, "1"))
+    if same_rounding:
+        os.environ.update(SAME_ROUNDING)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file; see configs/sandbox.yaml.")],
+    overrides: Overrides = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Run folder (default: runs/<name of the config>).")
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Runs a leaderboard, or goes on with it where it stopped."""
+    from ..config.load import load_config
+
+    checked = load_config(config, overrides or [])
+    from ..run import run as run_config
+
+    result = run_config(checked, output or Path("runs") / checked.name, _console(), store)
+    for what, reason in result.failures.items():
+        _complain(f"{what}: {reason}")
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folder, or several of runs that differ in models alone.")],
+    store: StoreOption = None,
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", help="Method that others are compared with over worlds, beside lora."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Of several runs: where the files go.")] = None,
+) -> None:
+    """Prints the leaderboard of a run, or of several, and writes leaderboard.csv and leaderboard.md from the store."""
+    from ..stages.report import report as write_report
+    from ..stages.report import report_together
+
+    if len(folders) == 1 and output is None:
+        write_report(folders[0], _console(), store, reference)
+    elif output is None:
+        raise InputError(f"--output is missing: {len(folders)} runs are reported together. Give a folder.")
+    else:
+        report_together(folders, output, _console(), store, reference)
+
+
+@app.command()
+def validate(config: Annotated[Path, typer.Argument(help="YAML file.")], overrides: Overrides = None) -> None:
+    """Checks a config, all errors at once, and prints what a run of it would do."""
+    from ..config.load import load_config
+    from ..plan import make_plan
+    from ..terminal.plan_view import plan_table
+
+    _console().print(plan_table(make_plan(load_config(config, overrides or []))))
+
+
+@app.command("list")
+def list_(what: Annotated[str, typer.Argument(help="methods, judges, tasks or configs.")]) -> None:
+    """Lists what there is, from the code itself."""
+    from .listing import listing
+
+    _console().print(listing(what))
+
+
+@app.command("tasks-dir")
+def tasks_dir() -> None:
+    """Prints the folder of the lm-eval tasks, for `lm_eval --include_path`."""
+    from ...tasks.catalog import tasks_dir as folder
+
+    typer.echo(folder())
+
+
+@app.command("lm-eval", context_settings={"ignore_unknown_options": True, "help_option_names": []}, options_metavar="")
+def lm_eval(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="...", help="As for lm-eval itself.")] = None,
+) -> None:
+    """Runs lm-evaluation-harness with our tasks and models registered; all arguments are its own."""
+    from .lm_eval_command import lm_eval as run_lm_eval
+
+    run_lm_eval(arguments or ["--help"])
+
+
+@app.command()
+def sandbox(
+    world: Annotated[int, typer.Option("--world", min=0, help="The seed of the world: 3 makes `sandbox:3`.")] = 0,
+) -> None:
+    """Builds a sandbox world if it is not in the cache yet, and prints its folder."""
+    from ..sandbox.build import broken_promise, build_world
+    from ..terminal.progress import bars
+    from ..terminal.quiet import quiet
+
+    quiet()
+    with bars(Console(stderr=True)) as shown:
+        folder = build_world(world, lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
+        if broken := broken_promise(world):
+            shown.say(f"[yellow]Warning[/yellow]: {broken}.")
+    typer.echo(folder)
+
+
+@app.command()
+def restore(
+    base: Annotated[str, typer.Option("--base", help="Base model: folder, hub id or 'sandbox'.")],
+    adapter: Annotated[Path, typer.Option("--adapter", help="PEFT adapter folder to restore.")],
+    forget: Annotated[
+        Path, typer.Option("--forget", help="CSV or JSONL of harmful prompts: columns prompt and, optionally, target.")
+    ],
+    retain: Annotated[Path, typer.Option("--retain", help="CSV or JSONL of task rows: columns prompt and response.")],
+    output: Annotated[Path, typer.Option("--output", help="Folder for the restored adapter.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of RestoreConfig, e.g. epsilon=0.05."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Decides splits and the order of curvature batches.")] = 0,
+    frontier: Annotated[
+        str | None,
+        typer.Option(
+            "--frontier", metavar="EPS,EPS,...", help="Restores under each of these epsilons and evaluates the results."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="With --frontier: YAML with the tasks and judges of the evaluation.")
+    ] = None,
+) -> None:
+    """The curvature-aware restoration alone, on any LoRA adapter."""
+    from .restoring import read_settings, restore_adapter
+
+    given = read_settings(settings or [])
+    if frontier is None:
+        restore_adapter(base, adapter, forget, retain, output, given, seed, _console())
+        return
+    from ..config.file import read_yaml
+    from .frontier import frontier_config, read_epsilons, restore_frontier
+
+    evaluation = read_yaml(config) if config else None
+    checked = frontier_config(base, adapter, forget, retain, read_epsilons(frontier), given, evaluation, seed)
+    result = restore_frontier(checked, output, _console())
+    for what, reason in result.failures.items():
+        _complain(f"{what}: {reason}")
+    raise typer.Exit(result.exit_code)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point: bad input is one message and exit 2, never a traceback."""
+    given = sys.argv[1:] if arguments is None else arguments
+    anywhere = [flag for flag in ("--offline", "--same-rounding") if flag in given]
+    given = [*anywhere, *(argument for argument in given if argument not in anywhere)]
+    if "lm-eval" not in given[: len(anywhere) + 1]:
+        os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm: the bars shown are ours
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads are 17x slower on busy cores
+    try:
+        return app(given)
+    except InputError as error:
+        _complain(str(error))
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Are the names in a config known, and do its parts fit together? Each check reads some sections and lists faults."""
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ... import registry
+from ...errors import InputError
+from ...registry import suggest
+from ...tasks.sandbox.location import MODELS, is_sandbox, sandbox_problem
+from ...vllm_setup import vllm_problem
+from .faults import Fault, twice
+from .model import BASE, RunConfig
+from .naming import slug
+from .settings import check_settings
+from .task_checks import check_judges, check_tasks, check_what_is_judged
+
+__all__ = ["CHECKS"]
+
+
+def check_models(config: RunConfig) -> Iterator[Fault]:
+    """Folders that are there, sandbox models that exist, none twice."""
+    slugs = [slug(model.id) for model in config.models]
+    for i, model in enumerate(config.models):
+        at = f"models.{i}"
+        if slugs[i] in slugs[:i]:
+            yield Fault(at, f"'{model.id}' is listed twice")
+        for name in filter(None, (model.id, model.unaligned)):
+            if problem := _model_problem(name):
+                yield Fault(at, problem)
+
+
+def _model_problem(name: str) -> str | None:
+    if is_sandbox(name):
+        return sandbox_problem(name)
+    if (Path(name) / "config.json").is_file():
+        return None
+    if name.startswith((".", "/")) or name.count("/") > 1:
+        return f"'{name}' is no model folder (it has no config.json), and no hub id"
+    close = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.8)
+    return f"unknown model '{name}'. Did you mean '{close[0]}'?" if close else None
+
+
+def check_methods(config: RunConfig) -> Iterator[Fault]:
+    """Known methods with settings that they accept; labels that are all different and say what they seem to."""
+    known = registry.available("methods")
+    for i, (spec, label) in enumerate(zip(config.methods, config.labels, strict=True)):
+        at, place = f"methods.{i}", f"methods.{i}.{spec.name}"
+        if spec.label in (BASE, "lora") and spec.label != spec.name:
+            yield Fault(f"{place}.label", f"'{spec.label}' is the name of another row; choose another label")
+        if spec.name == BASE:
+            if spec.settings:
+                yield Fault(place, f"the base model takes no settings, got {spec.settings}")
+        elif spec.name not in known:
+            yield Fault(at, f"unknown method '{spec.name}'. {suggest(spec.name, [BASE, *known])}")
+        else:
+            yield from _setting_faults(place, spec.name, spec.settings)
+            adapter = spec.settings.get("adapter") if spec.name == "lora" else None
+            if isinstance(adapter, str) and not (Path(adapter) / "adapter_config.json").is_file():
+                yield Fault(f"{place}.adapter", f"'{adapter}' is no PEFT adapter folder")
+        if label in config.labels[:i]:
+            yield Fault(
+                at, f"the row '{label}' is there already; take one out, or tell them apart by a `label` setting"
+            )
+
+
+def _setting_faults(at: str, name: str, settings: dict[str, Any]) -> list[Fault]:
+    try:
+        return check_settings(at, registry.load("methods", name), settings)[1]
+    except InputError as error:
+        return [Fault(at, str(error))]
+
+
+def check_data(config: RunConfig) -> Iterator[Fault]:
+    """Data sets and files that are there."""
+    yield from _source("finetune.dataset", config.finetune.dataset, ("sandbox_task", "dolly", "alpaca"))
+    yield from _source("data.safety", config.data.safety, ("auto", "sandbox", "advbench"))
+    local = {"retain": config.data.retain, **config.data.files}
+    for key, path in local.items():
+        if path and key.endswith("_dir") and not Path(path).is_dir():
+            yield Fault(f"data.{key}", f"there is no folder '{path}'")
+        elif path and not key.endswith("_dir") and not Path(path).is_file():
+            yield Fault(f"data.{key}", f"there is no file '{path}'")
+
+
+def _source(at: str, given: str, known: Sequence[str]) -> Iterator[Fault]:
+    if given in known:
+        return
+    if not given.endswith((".jsonl", ".csv")):
+        yield Fault(at, f"'{given}' is neither a known data set nor a .jsonl or .csv file. {suggest(given, known)}")
+    elif not Path(given).is_file():
+        yield Fault(at, f"there is no file '{given}'")
+
+
+def check_finetune(config: RunConfig) -> Iterator[Fault]:
+    """A batch that divides into micro-batches; no module twice."""
+    batch, micro = config.finetune.batch_size, config.finetune.micro_batch_size
+    if batch > micro and batch % micro:
+        seen = batch - batch % micro
+        text = f"must be a multiple of micro_batch_size={micro}, got {batch}; a step would see {seen} rows"
+        yield Fault("finetune.batch_size", text)
+    yield from twice("finetune.target_modules", config.finetune.target_modules)
+    yield from _dose_faults(config)
+
+
+def _dose_faults(config: RunConfig) -> Iterator[Fault]:
+    """A dose is found by one long fine-tuning: the shorter ones must be its beginnings."""
+    if all(config.target_hrr(model.id) is None for model in config.models):
+        return
+    finetune, at = config.finetune, "finetune.target_hrr"
+    if finetune.dataset != "sandbox_task":
+        text = f"only sandbox_task has the validation requests that this is measured on, not '{finetune.dataset}'"
+        yield Fault(at, f"{text}; take it out and set epochs or max_steps")
+    if finetune.schedule != "constant" or finetune.warmup_ratio:
+        text = f"needs schedule=constant and warmup_ratio=0, got {finetune.schedule} and {finetune.warmup_ratio:g}"
+        yield Fault(at, f"{text}; else a shorter training is not the beginning of a longer one")
+
+
+def check_sandbox_data(config: RunConfig) -> Iterator[Fault]:
+    """The sandbox's models know 250 words: English data are noise to them."""
+    sandbox = [model.id for model in config.models if is_sandbox(model.id)]
+    if sandbox and config.finetune.dataset in ("dolly", "alpaca"):
+        name = config.finetune.dataset
+        text = f"the model '{sandbox[0]}' knows the sandbox's words only and cannot learn '{name}'; use sandbox_task"
+        yield Fault("finetune.dataset", text)
+
+
+def check_seeds(config: RunConfig) -> Iterator[Fault]:
+    """No seed twice."""
+    yield from twice("seeds", config.seeds)
+
+
+def check_engine(config: RunConfig) -> Iterator[Fault]:
+    """An engine that is installed, for the device asked for."""
+    problem = vllm_problem(config.device) if config.engine == "vllm" else None
+    if problem:
+        yield Fault("engine", problem)
+
+
+CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ...] = (
+    (("models",), check_models),
+    (("methods",), check_methods),
+    (("finetune",), check_finetune),
+    (("finetune", "data"), check_data),
+    (("models", "finetune"), check_sandbox_data),
+    (("tasks",), check_tasks),
+    (("judges",), check_judges),
+    (("tasks", "judges"), check_what_is_judged),
+    (("seeds",), check_seeds),
+    (("engine", "device"), check_engine),
+)
+"""Each check with the sections it reads; it is left out while one of them is malformed."""

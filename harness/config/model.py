@@ -1,0 +1,217 @@
+"""What a run config may hold: frozen models, checked for types and ranges as they are read."""
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
+
+from ...tasks.sandbox.location import in_world, is_sandbox, world_of
+from .naming import row_labels
+
+if TYPE_CHECKING:
+    from ...restore.config.training import TrainingConfig
+
+__all__ = ["BASE", "DataConfig", "FinetuneConfig", "MethodSpec", "ModelSpec", "RunConfig", "TaskLists"]
+
+BASE = "base"
+"""The row of the model as it is; no method."""
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+UserPath = Annotated[Text, AfterValidator(os.path.expanduser)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Percent = Annotated[float, Field(gt=0, lt=100)]
+Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
+
+
+class _Frozen(BaseModel):
+    """Read from JSON values, strictly: 3 is no text and "3" no number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ModelSpec(_Frozen):
+    """An aligned model to start from: `sandbox`, a hub id or a folder; or a mapping with these keys."""
+
+    id: UserPath
+    revision: Text | None = None
+    """Branch, tag or commit on the hub."""
+    unaligned: UserPath | None = None
+    """The same model before its alignment, for the methods that compare the two (Safe LoRA)."""
+    target_hrr: Percent | None = None
+    """How far this model shall drift, in place of `finetune.target_hrr`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, given: Any) -> Any:
+        spec = {"id": given} if isinstance(given, str) else given
+        if isinstance(spec, dict) and isinstance(spec.get("id"), str) and is_sandbox(spec["id"]):
+            return {"unaligned": in_world("sandbox/unaligned", world_of(spec["id"]))} | spec
+        return spec
+
+
+class MethodSpec(_Frozen):
+    """One row of the leaderboard: a method's name, or `{name: {setting: value}}` with perhaps a `label` among them."""
+
+    name: Text
+    settings: dict[str, Any] = {}
+    label: Annotated[str, StringConstraints(min_length=1, pattern=r"^\S(.*\S)?$")] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_config(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"name": given}
+        if not isinstance(given, dict) or len(given) != 1:
+            wanted = "a method's name or one {name: {setting: value}}, settings indented below the name"
+            raise ValueError(f"must be {wanted}; got {given!r}")
+        name, settings = next(iter(given.items()))
+        if settings is not None and not isinstance(settings, dict):
+            raise ValueError(f"the settings of '{name}' must be {{setting: value}}, got {settings!r}")
+        settings = dict(settings or {})
+        return {"name": name, "label": settings.pop("label", None), "settings": settings}
+
+    @model_serializer
+    def _to_config(self) -> dict[str, dict[str, Any]]:
+        return {self.name: self.settings | ({"label": self.label} if self.label else {})}
+
+
+class FinetuneConfig(_Frozen):
+    """The fine-tuning that every method goes through; the defaults are the paper's for models of 7-8B (section 4.1)."""
+
+    dataset: UserPath = "dolly"
+    """`sandbox_task`, `dolly`, `alpaca`, or a JSONL or CSV file of rows with `prompt` and `response`."""
+    rank: PositiveInt = 32
+    alpha: PositiveFloat | None = None
+    """None stands for the rank, so that the adapter's scale is 1."""
+    dropout: Share = 0.0
+    target_modules: Annotated[tuple[Text, ...], Field(min_length=1)] = ("q_proj", "v_proj")
+    learning_rate: PositiveFloat = 2e-4
+    batch_size: PositiveInt = 128
+    micro_batch_size: PositiveInt = 16
+    epochs: PositiveFloat = 1.0
+    max_steps: PositiveInt | None = None
+    target_hrr: Percent | None = None
+    """Percent. Fine-tuning is as long as plain LoRA takes to come nearest to this harmful response rate on validation
+    requests, within `max_steps` or `epochs` (`harness/stages/dose.py`). The sandbox alone has such requests."""
+    schedule: Schedule = "linear"
+    warmup_ratio: Share = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: PositiveFloat = 1.0
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+
+    def training(self) -> "TrainingConfig":
+        """The optimizer's part, as the training loop takes it (imports torch)."""
+        from ...restore.config.training import TrainingConfig
+
+        other = {"dataset", "rank", "alpha", "dropout", "target_modules", "target_hrr"}
+        return TrainingConfig(**self.model_dump(exclude=other))
+
+    def lora(self) -> dict[str, Any]:
+        """The adapter's part: rank, alpha, dropout and target_modules."""
+        alpha = float(self.rank) if self.alpha is None else self.alpha
+        modules = list(self.target_modules)
+        return {"rank": self.rank, "alpha": alpha, "dropout": self.dropout, "target_modules": modules}
+
+
+class DataConfig(_Frozen):
+    """Where the rows for the safety methods come from, and local copies of public data sets."""
+
+    safety: UserPath = "auto"
+    """`sandbox`, `advbench` or a JSONL or CSV file; `auto` is the sandbox's when that is what is fine-tuned on."""
+    retain: UserPath | None = None
+    """JSONL or CSV file of task rows for the retain sets; None holds them out of the fine-tuning data."""
+    advbench_csv: UserPath | None = None
+    dolly_jsonl: UserPath | None = None
+    alpaca_json: UserPath | None = None
+    xstest_csv: UserPath | None = None
+    hex_phi_dir: UserPath | None = None
+    """Folder with HEx-PHI's category_1.csv … category_11.csv."""
+    benchmarks_dir: UserPath | None = None
+    """Folder with `<task>/<split>.parquet` or `.jsonl` of lm-eval's tasks, for those that we ask with examples."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The local copies that were given, by the metadata key under which tasks look for them."""
+        given = self.model_dump(exclude={"safety", "retain"})
+        return {key: path for key, path in given.items() if path}
+
+
+class TaskLists(_Frozen):
+    """Names of tasks: ours, lm-eval's (utility only), and those in the YAML folders of `include`."""
+
+    safety: tuple[Text, ...] = ()
+    utility: tuple[Text, ...] = ()
+    include: tuple[UserPath, ...] = ()
+
+
+def _judge(given: Any) -> Any:
+    """`name` and `{name: null}` as `{name: {}}`; anything else as it is."""
+    spec = {given: None} if isinstance(given, str) else given
+    if isinstance(spec, dict):
+        return {name: {} if arguments is None else arguments for name, arguments in spec.items()}
+    return spec
+
+
+class RunConfig(_Frozen):
+    """A whole run. `load_config` reads one from a file and checks the names in it too."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    models: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
+    methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
+    finetune: FinetuneConfig = FinetuneConfig()
+    data: DataConfig = DataConfig()
+    tasks: TaskLists
+    judges: tuple[Annotated[dict[str, dict[str, Any]], BeforeValidator(_judge)], ...] = ()
+    """For each facet the first judge that decides it counts; so the first one decides the headline."""
+    engine: Literal["auto", "hf", "vllm"] = "auto"
+    """What generates; `auto` is vLLM on a CUDA device where it is installed, else transformers."""
+    frontier: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """Epsilons: a method that takes one, and is given none, gets a row for each of these."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    limit: PositiveInt | None = None
+    """Documents per task; None is all."""
+    batch_size: PositiveInt = 16
+    """Prompts generated at once."""
+    processes: PositiveInt | None = None
+    """That answer and judge side by side on a CPU; None: as many as there would be threads if the model is tiny."""
+    max_gen_toks: PositiveInt | None = None
+    """Replaces the tasks' own limits on the length of a response."""
+    device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")] | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The leaderboard's name of each method, in order."""
+        return row_labels([(spec.name, spec.settings, spec.label) for spec in self.methods])
+
+    def target_hrr(self, model: str) -> float | None:
+        """How far fine-tuning shall take a model, in percent; None where the steps are given instead."""
+        own = next(spec.target_hrr for spec in self.models if spec.id == model)
+        return self.finetune.target_hrr if own is None else own
+
+    @property
+    def safety_source(self) -> str:
+        """`data.safety` with `auto` resolved: `sandbox`, `advbench` or a file."""
+        auto = "sandbox" if self.finetune.dataset == "sandbox_task" else "advbench"
+        return auto if self.data.safety == "auto" else self.data.safety
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over everything but names (of the run, of labels) and the number of processes."""
+        content = self.model_dump(mode="json", exclude={"name", "processes"})
+        content["methods"] = [{spec.name: spec.settings} for spec in self.methods]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,153 @@
+"""The build stage: every method's adapter, made once and kept with what it was made from."""
+
+import inspect
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ... import registry
+from ...errors import InputError
+from ...restore.method import BuildContext, Method, Tick
+from ...source import source_digest
+from ...tasks.sandbox.location import world_of
+from ..config.data import rows_for
+from ..config.model import RunConfig
+from ..config.settings import make_method
+from ..plan import BuildStep
+from ..store.digests import checkpoint_digest, code_digest, digest_of
+from ..store.files import finished_folder
+from .dose import Dose, dosed
+from .leaks import check_leaks
+from .models import ModelSource
+from .peak import measured
+
+if TYPE_CHECKING:
+    from ...restore.config.training import TrainingConfig
+
+__all__ = ["Checkpoint", "build", "load_checkpoint"]
+
+PROVENANCE = "provenance.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A finished adapter folder and what its provenance says."""
+
+    folder: Path
+    digest: str
+    minutes: float
+    peak_gb: float | None
+    safety_examples: int
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """The checkpoint in `folder`, or None where there is none."""
+    try:
+        about = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return Checkpoint(folder, about["digest"], about["minutes"], about["peak_gb"], about["safety_examples"])
+
+
+def build(
+    step: BuildStep,
+    config: RunConfig,
+    model: ModelSource,
+    folder: Path,
+    parent: Checkpoint | None,
+    tick: Tick,
+    on_start: Callable[[], None] = lambda: None,
+    dose: Dose | None = None,
+) -> Checkpoint:
+    """Builds the adapter of one step, or returns the one already there if it was made from the very same things.
+
+    A `dose` decides the number of steps of every fine-tuning.
+
+    Raises:
+        InputError: the method's settings, data or model are unusable, its data are measured on, or it diverged.
+    """
+    method: Method = make_method(step.method, step.settings)
+    data = {name: rows_for(name, config, world_of(model.location)) for name in method.needs}
+    check_leaks(data, config, model.location)
+    finetune = dosed(config.finetune.training(), dose)
+    spec = _spec(step, config, finetune, model, data, parent)
+    found = load_checkpoint(folder)
+    if found and _key_of(folder) == digest_of(spec) and checkpoint_digest(folder) == found.digest:
+        return found
+    on_start()
+    with finished_folder(folder) as scratch:
+        context = BuildContext(
+            base=model.location,
+            revision=model.revision,
+            output=scratch,
+            finetune=finetune,
+            lora=config.finetune.lora(),
+            data=data,
+            parent=parent.folder if parent else None,
+            unaligned=model.unaligned.location if model.unaligned else None,
+            seed=step.seed,
+            tick=tick,
+            dtype=config.dtype,
+            device=config.device,
+        )
+        with measured() as cost:
+            built = method.build(context)
+        about = {
+            "key": digest_of(spec),
+            "digest": checkpoint_digest(scratch),
+            "method": step.method,
+            "minutes": cost.minutes,
+            "peak_gb": cost.peak_gb,
+            "safety_examples": built.safety_examples,
+            "details": dict(built.details),
+            "dose": asdict(dose) if dose else None,
+            "made_from": spec,
+        }
+        (scratch / PROVENANCE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    return _loaded(folder)
+
+
+def _loaded(folder: Path) -> Checkpoint:
+    found = load_checkpoint(folder)
+    if found is None:
+        raise InputError(
+            f"The checkpoint {folder} vanished while it was read. Run again, with nothing else writing there."
+        )
+    return found
+
+
+def _key_of(folder: Path) -> str:
+    return str(json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["key"])
+
+
+def _spec(
+    step: BuildStep,
+    config: RunConfig,
+    finetune: "TrainingConfig",
+    model: ModelSource,
+    data: dict[str, list[dict[str, Any]]],
+    parent: Checkpoint | None,
+) -> dict[str, Any]:
+    """Everything that decides what the adapter becomes."""
+    return {
+        "base": model.digest,
+        "unaligned": model.unaligned.digest if model.unaligned else None,
+        "parent": parent.digest if parent else None,
+        "method": step.method,
+        "settings": step.settings,
+        "adapter": checkpoint_digest(Path(step.settings["adapter"])) if step.settings.get("adapter") else None,
+        "finetune": asdict(finetune),
+        "lora": config.finetune.lora(),
+        "seed": step.seed,
+        "dtype": config.dtype,
+        "data": {name: digest_of(rows) for name, rows in data.items()},
+        "code": [_restore_code(), source_digest([Path(inspect.getfile(registry.load("methods", step.method)))])],
+    }
+
+
+@cache
+def _restore_code() -> str:
+    return code_digest("restore")

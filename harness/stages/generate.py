@@ -1,0 +1,153 @@
+"""The generate stage: one checkpoint answers the requests of its tasks; nothing is judged yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...results.method_result import ROLES
+from ...tasks.catalog import TaskInfo, tasks_dir
+from ...tasks.catalog import tasks as catalog
+from ...vllm_setup import vllm_version
+from ..config.model import RunConfig
+from ..engines.choice import EngineName
+from ..store.digests import code_digest, digest_of, file_digest
+from ..store.store import Point, Sample
+from .models import ModelSource
+from .sweep import swept
+
+__all__ = ["JUDGED", "Answered", "cell_key", "cell_parts", "evaluate", "task_infos"]
+
+JUDGED = (*ROLES, "visage")
+"""The roles whose responses go before the judges."""
+
+FEWSHOT_SEED = 1234
+"""lm-eval's own default."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a checkpoint's answers to one task come to."""
+
+    n: int
+    """Number of documents."""
+    metric: float | None = None
+    """The headline metric; None where it is judged."""
+    samples: Sequence[Sample] = ()
+    """What is to be judged."""
+    points: Sequence[Point] = ()
+    """Of a sweep, where the samples lie in it."""
+
+
+def task_infos(config: RunConfig) -> dict[str, TaskInfo]:
+    """What is known of each task of a run; tasks of lm-eval itself are utility tasks with their first metric."""
+    known = catalog(*map(Path, config.tasks.include))
+    names = (*config.tasks.safety, *config.tasks.utility)
+    return {name: known.get(name) or TaskInfo(name, None, "utility", "", "", True, {}) for name in names}
+
+
+def cell_parts(
+    task: TaskInfo, model: ModelSource, adapter: str, config: RunConfig, engine: EngineName
+) -> dict[str, Any]:
+    """Everything that decides what a cell holds: model, adapter, task with its data, settings, engine and code."""
+    return {
+        "model": model.digest,
+        "adapter": adapter,
+        "task": task.name,
+        "definition": file_digest(task.path) if task.path else None,
+        "data": {key: _content(Path(path)) for key, path in config.data.files.items()},
+        "limit": config.limit,
+        "max_gen_toks": config.max_gen_toks,
+        "dtype": config.dtype,
+        "engine": engine if engine == "hf" else f"{engine} {vllm_version()}",
+        "code": code_digest("harness/engines", "tasks", "vllm_setup.py"),
+    }
+
+
+def _content(path: Path) -> str:
+    """Digest of a data file, or of all files in a folder of them."""
+    if path.is_file():
+        return file_digest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return digest_of([[str(file.relative_to(path)), file_digest(file)] for file in files])
+
+
+def evaluate(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config: RunConfig) -> dict[str, Answered]:
+    """Runs the tasks through lm-eval on one checkpoint.
+
+    Args:
+        engine: answers as the checkpoint does (`targets.Target.serving`).
+        tasks: what to run.
+        model: where the base comes from.
+        config: limit and data sources.
+
+    Returns:
+        Task name -> what its answers come to.
+    """
+    results = _lm_eval(engine, tasks, model, config)
+    return {task.name: _outcome(task, results, engine) for task in tasks}
+
+
+def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config: RunConfig) -> dict[str, Any]:
+    """lm-eval's own evaluation with the judging put off (its `simple_evaluate` without the report on the machine)."""
+    from lm_eval.evaluator import evaluate as lm_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from ...tasks.judging import deferred
+
+    metadata = {"tokenizer": model.location, **config.data.files}
+    folders = [str(tasks_dir()), *config.tasks.include]
+    manager = TaskManager(
+        include_path=folders, include_defaults=any(task.path is None for task in tasks), metadata=metadata
+    )
+    loaded = manager.load([task.name for task in tasks])
+    for task in loaded["tasks"].values():
+        if config.max_gen_toks and task.get_config("output_type") == "generate_until":
+            task.set_config(key="generation_kwargs", value={"max_gen_toks": config.max_gen_toks}, update=True)
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    with deferred():
+        results = lm_evaluate(
+            lm=engine,
+            task_dict=loaded,
+            limit=config.limit,
+            apply_chat_template=True,
+            fewshot_as_multiturn=True,
+            bootstrap_iters=0,
+        )
+    if results is None:
+        raise InputError("lm-eval returned no results: this process is not rank 0. Run safebasin in a single process.")
+    return dict(results)
+
+
+def _outcome(task: TaskInfo, results: Mapping[str, Any], engine: Any) -> Answered:
+    logged = results["samples"][task.name]
+    documents = {row["doc_id"]: row for row in logged}
+    if not documents:
+        raise InputError(f"The task '{task.name}' has no documents. Raise `limit` or mend its data.")
+    rows = [row for _, row in sorted(documents.items())]
+    if task.role == "visage":
+        samples, points = swept(rows, engine)
+        return Answered(len(rows), samples=samples, points=points)
+    if task.role in JUDGED:
+        return Answered(len(rows), samples=[_sample(row) for row in rows])
+    values = results["results"][task.name]
+    metrics = {key.split(",")[0]: value for key, value in values.items() if "," in key and "_stderr" not in key}
+    metric = metrics.get(task.metric) if task.metric else next(iter(metrics.values()), None)
+    if metric is None:
+        raise InputError(
+            f"lm-eval reports no metric '{task.metric}' for the task '{task.name}'; it reports {sorted(metrics)}."
+        )
+    return Answered(len(rows), float(metric))
+
+
+def _sample(row: Mapping[str, Any]) -> Sample:
+    from ...tasks.judging import exchange_of
+
+    answer = row["resps"][0][0]
+    return Sample(int(row["doc_id"]), *exchange_of(row["doc"], answer))
+
+
+def cell_key(parts: Mapping[str, Any]) -> str:
+    """The key of a cell in the store."""
+    return digest_of(parts)

@@ -1,0 +1,85 @@
+"""The judge stage: every response of the run before every judge, one judge in memory at a time."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ...judges.base import Exchange, Judge
+from ...results.records import Verdict
+from ..config.model import RunConfig
+from ..store.store import JudgeRecord, Store
+from .workers import in_processes
+
+__all__ = ["OnProgress", "judge_cells", "judged_as", "judges_of"]
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with (judge, exchanges done, exchanges in all)."""
+Keep = Callable[[Judge, Sequence[Exchange], Sequence[Verdict]], None]
+Tell = Callable[[Judge, int], None]
+
+
+def judges_of(config: RunConfig, world: int) -> list[Judge]:
+    """The judges of a config for models of a sandbox world, built but not loaded."""
+    from ...tasks.verdicts import build_judges
+
+    return build_judges(config.judges, world)
+
+
+def judged_as(run: str, world: int) -> str:
+    """Under what the store keeps the judges of a run: each sandbox world has a guard of its own."""
+    return f"{run}:{world}" if world else run
+
+
+def judge_cells(
+    judges: Sequence[Judge],
+    cells: Sequence[str],
+    run: str,
+    store: Store,
+    on_progress: OnProgress,
+    processes: Callable[[int, int], int] = lambda judge, chunks: 1,
+) -> None:
+    """Judges the samples of the cells. What the store knows is not judged again; what comes is stored in chunks.
+
+    Args:
+        judges: in the order in which they decide.
+        cells: keys.
+        run: digest of the run's plan.
+        store: where the samples are, and the verdicts go.
+        on_progress: see `OnProgress`.
+        processes: in how many processes a judge, by its number, shall judge so many chunks.
+    """
+    exchanges = list(dict.fromkeys(Exchange(s.prompt, s.response) for cell in cells for s in store.samples(cell)))
+    records = [JudgeRecord(judge.name, judge.decides, judge.identity) for judge in judges]
+    for number, (judge, record) in enumerate(zip(judges, records, strict=True)):
+        known = store.verdicts(record.identity, exchanges)
+        missing = [exchange for exchange in exchanges if exchange not in known]
+        on_progress(judge.name, len(known), len(exchanges))
+        keep, tell = _keep(store, record.identity), _tell(on_progress, len(known), len(exchanges))
+        try:
+            _judge(judge, missing, keep, tell, partial(processes, number))
+        finally:
+            judge.close()
+    store.set_judges(run, records)
+
+
+def _judge(judge: Judge, missing: Sequence[Exchange], keep: Keep, tell: Tell, processes: Callable[[int], int]) -> None:
+    from ...tasks.verdicts import CHUNK, judge_each
+
+    chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+    count, finished = processes(len(chunks)), 0
+    if count == 1:
+        judge_each(judge, missing, keep, tell)
+        return
+    for number, verdicts in in_processes(lambda chunk, _: judge.judge(chunk), chunks, count, lambda: None):
+        if isinstance(verdicts, Exception):
+            raise verdicts
+        keep(judge, chunks[number], verdicts)
+        finished += len(chunks[number])
+        tell(judge, finished)
+
+
+def _keep(store: Store, identity: str) -> Keep:
+    return lambda judge, exchanges, verdicts: store.add_verdicts(identity, exchanges, verdicts)
+
+
+def _tell(on_progress: OnProgress, known: int, total: int) -> Tell:
+    return lambda judge, finished: on_progress(judge.name, known + finished, total)

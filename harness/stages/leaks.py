@@ -1,0 +1,58 @@
+"""Does a method train on requests that the run's tasks measure? Asked before each method's training."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...tasks.catalog import TaskInfo, tasks
+from ...tasks.overlap import check_overlap
+from ..config.model import RunConfig
+
+__all__ = ["check_leaks"]
+
+_USES = {"forget": "forget", "curvature_forget": "curvature", "safety": "salora"}
+"""Data split -> its use (`tasks.overlap.ROLES`)."""
+_HARMFUL = ("hrr", "prefill", "under_refusal")
+"""Roles of tasks whose requests a method must not have seen."""
+
+
+def check_leaks(data: Mapping[str, Sequence[Mapping[str, Any]]], config: RunConfig, model: str = "") -> None:
+    """Compares the safety rows that a method is given with the requests of the config's safety tasks.
+
+    Args:
+        data: split name -> rows, as `rows_for` gives them.
+        config: names the tasks and their data files.
+        model: folder of the model that learns from them; a sandbox task asks it the requests of its own world.
+
+    Raises:
+        InputError: they share requests.
+    """
+    prompts = {_USES[split]: [str(row["prompt"]) for row in rows] for split, rows in data.items() if split in _USES}
+    if prompts:
+        check_overlap(prompts | {"evaluation": list(_evaluated(config, model))})
+
+
+def _evaluated(config: RunConfig, model: str) -> Iterator[str]:
+    known = tasks(*map(Path, config.tasks.include))
+    for name in config.tasks.safety:
+        if name in known and known[name].role in _HARMFUL and known[name].loader:
+            yield from _prompts(known[name].loader, tuple(sorted(_metadata(known[name], config, model).items())))
+
+
+def _metadata(task: TaskInfo, config: RunConfig, model: str) -> dict[str, Any]:
+    """What lm-eval would hand to the loader; k = 0, because then a prefilling task needs no tokenizer."""
+    scalars = {key: value for key, value in task.metadata.items() if isinstance(value, str | int | float)}
+    return {**scalars, **config.data.files, "tokenizer": model, "k": 0, "fixed_k": 0}
+
+
+@lru_cache(maxsize=16)
+def _prompts(loader: str, metadata: tuple[tuple[str, Any], ...]) -> tuple[str, ...]:
+    module, _, name = loader.rpartition(".")
+    try:
+        table = getattr(import_module(module), name)(**dict(metadata))["test"]
+    except (ImportError, InputError):  # a function beside its YAML; data that cannot be had, which its own stage says
+        return ()
+    return tuple(table["prompt"]) if "prompt" in table.column_names else ()

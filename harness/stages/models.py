@@ -1,0 +1,81 @@
+"""Base models of a run: presets, hub ids and folders, made ready and identified by the digest of their weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...tasks.sandbox.location import is_sandbox, model_folder
+from ..store.digests import folder_digest
+
+__all__ = ["ModelSource", "described", "resolve"]
+
+_FILES = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model that can be loaded."""
+
+    name: str
+    """As in the config."""
+    location: str
+    """Local folder."""
+    revision: str | None
+    digest: str
+    """Digest of weights, config, tokenizer and chat template."""
+    unaligned: "ModelSource | None" = None
+    """The same model before its alignment."""
+
+
+def resolve(name: str, revision: str | None = None, unaligned: str | None = None) -> ModelSource:
+    """Finds the model (and, if named, the unaligned one), fetching it from the hub where it is not at hand.
+
+    Raises:
+        InputError: it cannot be found, or has no safetensors weights.
+    """
+    folder = model_folder(name) if is_sandbox(name) else _folder(name, revision)
+    if not list(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
+        raise InputError(
+            f"The model '{name}' ({folder}) lacks config.json or *.safetensors weights. "
+            "Give a transformers model folder."
+        )
+    before = resolve(unaligned) if unaligned else None
+    return ModelSource(name, str(folder), revision, folder_digest(folder, _FILES), before)
+
+
+def described(models: Mapping[str, ModelSource]) -> dict[str, dict[str, Any]]:
+    """What the manifest says of the models: digest, revision, and of a sandbox world the digests of all its models.
+
+    A world is made anew on every machine, and differs between kinds of CPU: these digests tell which one it was.
+    """
+    return {
+        name: {"digest": source.digest, "revision": source.revision}
+        | ({"world": _world(Path(source.location).parent)} if is_sandbox(name) else {})
+        for name, source in models.items()
+    }
+
+
+def _world(folder: Path) -> dict[str, str | None]:
+    """Digest of each model of a world; None for one that is not there."""
+    parts = {part: folder / part for part in ("base", "unaligned", "guard")}
+    return {part: folder_digest(own, _FILES) if own.is_dir() else None for part, own in parts.items()}
+
+
+def _folder(name: str, revision: str | None) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"There is no model folder '{name}'. Give a folder, a hub id (owner/name) or 'sandbox'.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.safetensors", "*.json", "*.model", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise InputError(
+            f"The model '{name}' cannot be had from the hub: {str(error).splitlines()[0]} "
+            f"If it is gated, ask for access at https://huggingface.co/{name}; offline, it must be in the hub cache."
+        ) from error

@@ -1,0 +1,272 @@
+"""From the store back to the leaderboard: nothing here loads a model or generates a word."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from ...errors import InputError
+from ...judges.base import Exchange
+from ...results.method_result import ROLES, MethodResult, Sample, SweepSample
+from ...results.records import Verdict, combine
+from ...tasks.catalog import TaskInfo
+from ..plan import Cell, Plan, Row, frontier_points
+from ..store.files import make_folder
+from ..store.store import JudgeRecord, Store
+from .build import load_checkpoint
+from .generate import task_infos
+from .judge import judged_as
+from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
+from .worlds import world_in
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["PLAN", "load_plan", "load_run", "name_of", "open_store", "report", "report_together", "results_of"]
+
+PLAN, STORE = "plan.json", "store.sqlite"
+
+
+def report(
+    folder: Path, console: Console, store_path: Path | None = None, reference: str | None = None
+) -> "pd.DataFrame":
+    """Rewrites leaderboard.csv and leaderboard.md of a run folder and prints the table.
+
+    A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
+    frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
+    visage.svg; one with several worlds of one preset replicas.csv and .md, the table of claims over worlds.
+
+    Args:
+        folder: of the run.
+        console: where the tables go.
+        store_path: folder of a store shared with other runs.
+        reference: method that others are compared with over worlds and on the frontier; the first one that repairs by
+            default.
+
+    Raises:
+        InputError: the folder holds no run, nothing of it is finished, or rows of one model are of different models.
+    """
+    plan = load_plan(folder)
+    return _written(plan, _stored_results(plan, folder, store_path), folder, console, reference)
+
+
+def report_together(
+    folders: Sequence[Path],
+    output: Path,
+    console: Console,
+    store_path: Path | None = None,
+    reference: str | None = None,
+) -> "pd.DataFrame":
+    """The same of several run folders as of one: runs of one config that differ in their models alone.
+
+    So may twelve worlds run side by side, in several processes or on several machines of one kind.
+
+    Args:
+        folders: of the runs.
+        output: where the files go.
+        console: where the tables go.
+        store_path: folder of a store that all of them share.
+        reference: as for `report`.
+
+    Raises:
+        InputError: as `report`; or the runs differ in more than their models, or share one.
+    """
+    plans = [load_plan(folder) for folder in folders]
+    settings = [plan.config.model_dump(mode="json", exclude={"models", "name", "processes"}) for plan in plans]
+    for folder, each in zip(folders, settings, strict=True):
+        differ = sorted(key for key in each if each[key] != settings[0][key])
+        if differ:
+            raise InputError(
+                f"{folder} and {folders[0]} are of different configs: {', '.join(differ)} differ. Only runs that "
+                "differ in nothing but their models can be reported together."
+            )
+    models = [model for plan in plans for model in plan.config.models]
+    twice = {model.id for model in models if [other.id for other in models].count(model.id) > 1}
+    if twice:
+        raise InputError(f"The model {', '.join(sorted(twice))} is in several of these runs. Give each model once.")
+    results = [
+        result
+        for plan, folder in zip(plans, folders, strict=True)
+        for result in _stored_results(plan, folder, store_path)
+    ]
+    whole = replace(plans[0], config=plans[0].config.model_copy(update={"models": tuple(models)}))
+    make_folder(output)
+    return _written(whole, results, output, console, reference)
+
+
+def _stored_results(plan: Plan, folder: Path, store_path: Path | None) -> list[MethodResult]:
+    store = open_store(folder, store_path)
+    try:
+        return results_of(plan, folder, store)
+    finally:
+        store.close()
+
+
+def _written(
+    plan: Plan, results: Sequence[MethodResult], folder: Path, console: Console, reference: str | None
+) -> "pd.DataFrame":
+    from ...results.aggregate import aggregate, write_aggregate
+    from ...results.export import write_csv, write_markdown
+    from ...results.frontier import frontier, write_frontier
+    from ...results.leaderboard import leaderboard
+    from ...results.replicas import default_reference
+    from ...results.sweep import write_visage
+    from ...results.terminal import render
+
+    frame = leaderboard(results)
+    if len(plan.config.seeds) > 1:
+        write_aggregate(aggregate(results), folder / "leaderboard-seeds.csv")
+    over_worlds = preset_of([model.id for model in plan.config.models]) is not None
+    if plan.config.frontier:
+        points = frontier(results, frontier_points(plan.config))
+        write_frontier(points, folder, reference or default_reference(results), over_worlds)
+    write_visage(results, folder)
+    write_csv(frame, folder / "leaderboard.csv")
+    write_markdown(frame, folder / "leaderboard.md")
+    render(frame, console)
+    if over_worlds:
+        report_replicas(results, folder, console, reference)
+    return frame
+
+
+def load_plan(folder: Path) -> Plan:
+    """The plan of a run folder.
+
+    Raises:
+        InputError: there is none, or it is not readable.
+    """
+    try:
+        return Plan.from_json((folder / PLAN).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{folder} is no run folder: {PLAN} cannot be read ({error.strerror}). Give what `safebasin run` wrote."
+        ) from error
+
+
+def open_store(folder: Path, shared: Path | None) -> Store:
+    """The store of a run: its own, or the shared one in the folder `shared`."""
+    return Store((shared or folder) / STORE, session=uuid.uuid4().hex[:8])
+
+
+def name_of(cell: Cell) -> str:
+    """What a cell is called in the store's assignments."""
+    return f"{cell.model} | {cell.label} | seed {cell.seed} | {cell.task}"
+
+
+def results_of(plan: Plan, folder: Path, store: Store) -> list[MethodResult]:
+    """One result per row of the plan.
+
+    Raises:
+        InputError: nothing of the run is finished yet, or its rows are of other models than the run's.
+    """
+    assigned = store.assignments(plan.digest)
+    if not assigned:
+        raise InputError(f"Nothing of the run in {folder} is finished yet. Run `safebasin run` first.")
+    judges = {spec.id: store.judges(judged_as(plan.digest, world_in(folder, spec.id))) for spec in plan.config.models}
+    tasks = task_infos(plan.config)
+    results = [
+        _result(
+            row, [cell for cell in plan.cells if cell.row == row], folder, store, assigned, judges[row.model], tasks
+        )
+        for row in plan.rows
+    ]
+    check_against_manifest(folder, results)
+    return results
+
+
+def _result(
+    row: Row,
+    cells: Sequence[Cell],
+    folder: Path,
+    store: Store,
+    assigned: Mapping[str, tuple[str | None, str]],
+    judges: Sequence[JudgeRecord],
+    tasks: Mapping[str, TaskInfo],
+) -> MethodResult:
+    status = {cell: assigned.get(name_of(cell), (None, "failed: not finished")) for cell in cells}
+    done = {cell: key for cell, (key, _) in status.items() if key}
+    faults = [state for key, state in status.values() if state != "ok"]
+    built = load_checkpoint(folder / "checkpoints" / row.build) if row.build else None
+    name = f"{row.model} / {row.label} / seed {row.seed}"
+    return MethodResult(
+        model=row.model,
+        method=row.label,
+        stage=row.stage,
+        seed=row.seed,
+        status=faults[0] if faults else "ok",
+        safety={cell.role: _judged(store, key, judges) for cell, key in done.items() if cell.role in ROLES},
+        sweep=[
+            sample
+            for cell, key in done.items()
+            if cell.role == "visage"
+            for sample in _sweep(store, key, judges, tasks[cell.task])
+        ],
+        metrics={name: value for cell, key in done.items() for name, value in _metric(tasks[cell.task], store, key)},
+        safety_examples=built.safety_examples if built else 0,
+        minutes=built.minutes if built else None,
+        peak_gb=built.peak_gb if built else None,
+        model_digest=model_digest_of(name, [store.cell_parts(key) for key in done.values()]),
+    )
+
+
+def _metric(task: TaskInfo, store: Store, key: str) -> list[tuple[str, float]]:
+    """The (column, value) of a task that is not judged: the loss in nats per token, rates in percent."""
+    value, _ = store.metric(key)
+    if value is None:
+        return []
+    if task.role == "eval_loss":
+        return [("eval_loss", value)]
+    return [(task.name, 100 * value if task.is_rate else value)]
+
+
+def _judged(store: Store, key: str, judges: Sequence[JudgeRecord]) -> list[Sample]:
+    """The outcome of every sample of a cell, from the verdicts in the store."""
+    samples = store.samples(key)
+    exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
+    verdicts = [(judge.decides, store.verdicts(judge.identity, exchanges)) for judge in judges]
+    return [_outcome(sample.doc_id, exchange, verdicts) for sample, exchange in zip(samples, exchanges, strict=True)]
+
+
+def _sweep(store: Store, key: str, judges: Sequence[JudgeRecord], task: TaskInfo) -> list[SweepSample]:
+    from ...judges.keywords import KeywordJudge
+
+    exchanges = [Exchange(sample.prompt, sample.response) for sample in store.samples(key)]
+    published = KeywordJudge(**task.metadata["keywords"]).judge(exchanges)
+    return [
+        SweepSample(
+            *(point.prompt, point.direction, point.alpha, sample.outcome, bool(verdict.harmful)),
+            *(point.logprob, point.tokens),
+        )
+        for point, sample, verdict in zip(store.points(key), _judged(store, key, judges), published, strict=True)
+    ]
+
+
+def _outcome(
+    doc_id: int, exchange: Exchange, verdicts: Sequence[tuple[frozenset[str], dict[Exchange, Verdict]]]
+) -> Sample:
+    if any(exchange not in known for _, known in verdicts) or not verdicts:
+        raise InputError(
+            f"Response {doc_id} to '{exchange.prompt[:60]}' is not judged yet. Run `safebasin run` again to finish."
+        )
+    outcome, verdict = combine([(decides, known[exchange]) for decides, known in verdicts])
+    return Sample(doc_id, outcome, verdict.refused)
+
+
+def load_run(folder: Path | str) -> "pd.DataFrame":
+    """The leaderboard of a run folder, computed from its store; columns as in leaderboard.csv.
+
+    Raises:
+        InputError: the folder holds no run, or nothing of it is finished.
+    """
+    from ...results.leaderboard import leaderboard
+
+    folder = Path(folder)
+    plan = load_plan(folder)
+    store = open_store(folder, None)
+    try:
+        return leaderboard(results_of(plan, folder, store))
+    finally:
+        store.close()

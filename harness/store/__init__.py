@@ -1,0 +1,1 @@
+"""Everything that a run keeps, by digests of what decides it."""

@@ -1,0 +1,1 @@
+"""Settings of training and of the restoration: defaults, presets, checks."""

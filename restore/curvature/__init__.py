@@ -1,0 +1,1 @@
+"""Estimates of curvature, and products with their inverse."""

@@ -1,0 +1,1 @@
+"""Training loops and what fine-tuning methods put into them."""

@@ -1,0 +1,89 @@
+"""The method interface: how one model becomes another, and what a method must tell of itself."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .config.training import TrainingConfig
+
+__all__ = ["BuildContext", "Built", "Method", "Stage", "Tick", "copy_adapter"]
+
+Stage = Literal["base", "alignment", "fine-tuning", "post-hoc"]
+Tick = Callable[[str, int, int], None]
+"""Progress: (what is being done, steps done, steps in all)."""
+Rows = Sequence[Mapping[str, str]]
+COPIED = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """All that a method may use. Data are rows with `prompt` and `response` (forget rows: `prompt` and `target`)."""
+
+    base: str
+    """Folder or hub id of the aligned base model."""
+    revision: str | None
+    output: Path
+    """An existing empty folder; the method saves a standard PEFT adapter there."""
+    finetune: "TrainingConfig"
+    lora: Mapping[str, Any]
+    """rank, alpha, dropout and target_modules of the adapter."""
+    data: Mapping[str, Rows]
+    """Split name -> rows: those that the method's `needs` names."""
+    parent: Path | None = None
+    """The fine-tuned adapter that a post-hoc method starts from."""
+    unaligned: str | None = None
+    """Folder of the same model before its alignment, where the config names one."""
+    seed: int = 0
+    tick: Tick = lambda what, done, total: None
+    dtype: str = "auto"
+    device: str | None = None
+    max_length: int = 1024
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a method reports besides the adapter it saved."""
+
+    safety_examples: int = 0
+    """Number of distinct safety rows (harmful prompts, refusals) that it used."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else worth keeping in provenance.json; JSON values only."""
+
+
+class Method(Protocol):
+    """A method, constructed from its own settings: `{name: {setting: value}}` in the config gives keyword arguments.
+
+    The class is a frozen dataclass whose `__post_init__` raises `InputError` on bad settings.
+    """
+
+    name: ClassVar[str]
+    stage: ClassVar[Stage]
+    summary: ClassVar[str]
+    """One line for `safebasin list methods`."""
+    paper: ClassVar[str]
+    """Where the method comes from."""
+    licence: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    """Names of the data splits it uses."""
+
+    def build(self, context: BuildContext) -> Built:
+        """Builds the adapter and saves it to `context.output`."""
+        ...
+
+
+def copy_adapter(source: Path, target: Path) -> None:
+    """Copies a PEFT adapter into another folder, byte for byte.
+
+    Raises:
+        InputError: `source` holds none.
+    """
+    found = [source / name for name in COPIED if (source / name).is_file()]
+    if len(found) < 2:
+        raise InputError(f"'{source}' is no PEFT adapter. Give the folder that save_pretrained wrote.")
+    for file in found:
+        shutil.copy(file, target)

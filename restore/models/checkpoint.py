@@ -1,0 +1,131 @@
+"""Checkpoints of both kinds: an adapter to put on a base model, or a whole fine-tuned model."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ...errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Kind", "attach_zero_lora", "full_digest", "kind_of", "load_checkpoint_model", "save_full"]
+
+Kind = Literal["adapter", "full"]
+_VOLATILE = ("_name_or_path", "transformers_version")
+
+
+def kind_of(folder: str | Path) -> Kind:
+    """What a checkpoint folder holds, told by its files; nothing is loaded.
+
+    Raises:
+        InputError: it holds neither a PEFT adapter nor a whole model with safetensors weights.
+    """
+    folder = Path(folder)
+    if (folder / "adapter_config.json").is_file():
+        return "adapter"
+    if (folder / "config.json").is_file() and _weights(folder):
+        return "full"
+    raise InputError(
+        f"'{folder}' is no checkpoint: it holds neither adapter_config.json nor config.json with model*.safetensors. "
+        "Give a folder that a method built."
+    )
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("model*.safetensors"))
+
+
+def load_checkpoint_model(
+    base: str,
+    folder: str | Path | None,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    *,
+    parent: str | Path | None = None,
+    trainable: bool = False,
+) -> Any:
+    """Loads the model that a checkpoint stands for, in eval mode.
+
+    Args:
+        base: folder or hub id of the base model.
+        folder: the checkpoint; None is the base model itself.
+        revision: of the base, on the hub.
+        dtype: as for `load_base`.
+        device: as for `load_base`.
+        parent: the checkpoint that the one in `folder` was made from. Where that is a whole model, an adapter
+            goes on it instead of on the base.
+        trainable: whether the parameters of an adapter require gradients.
+
+    Returns:
+        A PEFT model for an adapter, else a plain model.
+
+    Raises:
+        InputError: the folder is no checkpoint, or model or adapter cannot be loaded.
+    """
+    from .loading import load_adapter, load_base
+
+    if folder is not None and kind_of(folder) == "full":
+        return load_base(str(folder), None, dtype, device)
+    if folder is not None and parent is not None and kind_of(parent) == "full":
+        base, revision = str(parent), None
+    model = load_base(base, revision, dtype, device)
+    return model if folder is None else load_adapter(model, folder, trainable)
+
+
+def save_full(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> None:
+    """Saves a whole model as an ordinary transformers folder: config.json, safetensors weights, tokenizer."""
+    model.save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+
+
+def attach_zero_lora(model: "PreTrainedModel", lora: Mapping[str, Any], seed: int) -> Any:
+    """Freezes a whole model and puts a LoRA adapter with B = 0 on it, in whose space it can be restored.
+
+    The function is unchanged. As dL/dA = s·Bᵀ(dL/dW) vanishes with B, at first only B has a gradient.
+
+    Args:
+        model: the fully fine-tuned model; its modules are wrapped in place.
+        lora: rank, alpha, dropout and target_modules; what is left out is the paper's (rank 32 on queries and values).
+        seed: decides the random A.
+
+    Returns:
+        The PEFT model in eval mode, its adapter trainable and fp32.
+
+    Raises:
+        InputError: unknown settings, or no module has one of the target names.
+    """
+    from .loading import new_adapter
+
+    return new_adapter(model, lora, seed).eval()
+
+
+def full_digest(folder: str | Path) -> str:
+    """SHA-256 over the weights and settings of a whole model (64 hex digits), wherever the folder lies.
+
+    Raises:
+        InputError: the folder holds no whole model.
+    """
+    folder = Path(folder)
+    if kind_of(folder) != "full":
+        raise InputError(f"'{folder}' holds an adapter, not a whole model.")
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kept = {key: value for key, value in settings.items() if key not in _VOLATILE}
+    content = [kept, [[path.name, _digest(path, *_state(path))] for path in _weights(folder)]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
+@cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, which is read once per process as long as size and time of change stay."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""The curvature-aware restoration: data, aim, influence updates, stop."""

@@ -1,0 +1,121 @@
+"""The five sets that a restoration works on, and how they are split off what the user gives."""
+
+import random
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import InputError
+from ..config.settings import RestoreConfig
+
+__all__ = ["RestorationData", "split"]
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RestorationData:
+    """Rows by role. Forget rows: `prompt` and, optionally, `target`. Retain rows: `prompt` and `response`."""
+
+    forget: Rows
+    """What the updates work on: the base's refusals of them are brought back, or their loss is raised."""
+    curvature_forget: Rows
+    """Harmful prompts that no update works on: they tell when it is done, and with pairs they probe curvature."""
+    retain_1: Rows
+    """Probes curvature."""
+    retain_2: Rows
+    """Probes curvature."""
+    retain_check: Rows
+    """Held out: its loss may not rise by more than epsilon."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            _check_columns(getattr(self, name), name, with_response=name.startswith("retain"))
+        harmful = {_key(row) for row in (*self.forget, *self.curvature_forget)}
+        both = [row for row in (*self.retain_1, *self.retain_2, *self.retain_check) if _key(row) in harmful]
+        if both:
+            raise InputError(
+                f"{len(both)} prompts are in the forget and in the retain rows, such as '{both[0]['prompt'][:80]}'. "
+                "A loss cannot be raised and kept at once: remove them from one of the two."
+            )
+
+    @property
+    def safety_examples(self) -> int:
+        """Number of distinct harmful prompts used."""
+        return len({_key(row) for row in (*self.forget, *self.curvature_forget)})
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    return " ".join(str(row["prompt"]).split()).lower()
+
+
+def _check_columns(rows: Rows, name: str, with_response: bool) -> None:
+    if isinstance(rows, str | Mapping) or not len(rows):
+        raise InputError(f"The {name} set is empty or no list of rows. Give at least one row.")
+    wanted = ("prompt", "response") if with_response else ("prompt",)
+    for number, row in enumerate(rows):
+        for column in wanted:
+            if not isinstance(row, Mapping) or not isinstance(row.get(column), str) or not row[column].strip():
+                found = sorted(row) if isinstance(row, Mapping) else repr(row)[:60]
+                raise InputError(f"Row {number} of the {name} set needs text in column {column}; it has {found}.")
+
+
+def _shuffled(rows: Rows, seed: int, what: str) -> list[Mapping[str, Any]]:
+    order = list(rows)
+    random.Random(f"{seed} {what}").shuffle(order)
+    return order
+
+
+def split(
+    forget: Rows, retain: Rows, retain_check: Rows | None, curvature_forget: Rows | None, config: RestoreConfig
+) -> RestorationData:
+    """Splits off, by `config.seed`, what is not given.
+
+    `curvature_forget` becomes what `config.forget_size` rows of `forget` leave (half of it where that would be fewer
+    than as many again, with a warning); `retain_check` a quarter of `retain`, at most `config.check_size` rows;
+    the rest of `retain` is halved. A warning tells of prompts that are in two sets of the same side.
+
+    Raises:
+        InputError: a set is empty, lacks a column, is too small to split, or shares prompts with its opposite.
+    """
+    _check_columns(forget, "forget", with_response=False)
+    _check_columns(retain, "retain", with_response=True)
+    if curvature_forget is None:
+        forget, curvature_forget = _split_forget(forget, config)
+    kept = _shuffled(retain, config.seed, "retain")
+    if retain_check is None:
+        held_out = max(1, min(config.check_size, len(kept) // 4))
+        retain_check, kept = kept[:held_out], kept[held_out:]
+    if len(kept) < 2:
+        raise InputError(f"The retain set has {len(retain)} rows, too few to split. Give at least 3, better hundreds.")
+    middle = (len(kept) + 1) // 2
+    data = RestorationData(forget, curvature_forget, kept[:middle], kept[middle:], retain_check)
+    _warn_of_overlap(retain_check, kept, "retain_check", "the other retain", "epsilon is not enforced on held-out rows")
+    _warn_of_overlap(forget, curvature_forget, "forget", "the curvature_forget", "curvature is fitted to their loss")
+    return data
+
+
+def _warn_of_overlap(rows: Rows, others: Rows, name: str, other: str, so: str) -> None:
+    known = {_key(row) for row in others}
+    both = [row for row in rows if _key(row) in known]
+    if both:
+        warnings.warn(
+            f"{len(both)} of {len(rows)} {name} prompts are among {other} rows too, such as "
+            f"'{both[0]['prompt'][:80]}': {so}. Remove them from one of the two.",
+            stacklevel=4,
+        )
+
+
+def _split_forget(forget: Rows, config: RestoreConfig) -> tuple[Rows, Rows]:
+    if len(forget) < 2:
+        raise InputError("The forget set has 1 row, too few to split. Give at least 2, or curvature_forget.")
+    order, size = _shuffled(forget, config.seed, "forget"), config.forget_size
+    if len(order) < 2 * size:
+        size = len(order) // 2
+        warnings.warn(
+            f"{len(order)} forget rows are few: {size} are ascended (not {config.forget_size}), the others probe "
+            "curvature. Give more rows, or curvature_forget.",
+            stacklevel=4,
+        )
+    return order[:size], order[size:]

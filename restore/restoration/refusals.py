@@ -1,0 +1,57 @@
+"""Pairs of a harmful prompt and a safe response: given, or the aligned model's own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ...errors import InputError
+from ..losses.encoding import Encoded, encode_all
+from .forget import encode_forget, forget_rows, looks_like_refusal
+
+__all__ = ["safe_rows"]
+
+
+def safe_rows(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    max_new_tokens: int,
+    batch_size: int,
+    max_length: int,
+) -> tuple[list[Encoded], set[str]]:
+    """Encodes safety rows; those without `response` get the model's own greedy answer, and stay if it is a refusal.
+
+    Args:
+        model: the aligned model.
+        tokenizer: with a chat template.
+        rows: column `prompt` and, optionally, `response`.
+        max_new_tokens: length of the model's answers.
+        batch_size: prompts per generation.
+        max_length: of a row with its response.
+
+    Returns:
+        The encoded rows, and the distinct prompts among them.
+
+    Raises:
+        InputError: there are no rows, or the model refuses none of their prompts.
+    """
+    if not rows:
+        raise InputError("The safety set is empty. Give it rows with the column prompt and, optionally, response.")
+    given = [row for row in rows if row.get("response")]
+    asked = [{"prompt": row.get("prompt")} for row in rows if not row.get("response")]
+
+    def complies(text: str) -> bool:
+        return not looks_like_refusal(text)
+
+    # Its check inverted, forget_rows keeps the model's own answer exactly where that is a refusal.
+    answered, _ = forget_rows(model, tokenizer, asked, "self", max_new_tokens, batch_size, is_refusal=complies)
+    refused = [row for row in answered if row["origin"] == "self"]
+    if not given and not refused:
+        raise InputError(
+            f"The model refuses none of the {len(rows)} safety prompts, so nothing is known of its refusals. "
+            "Give harmful prompts that the aligned model refuses, or a column response."
+        )
+    encoded = encode_all(tokenizer, given, "safety", max_length) if given else []
+    encoded += encode_forget(tokenizer, refused, max_length + max_new_tokens)
+    return encoded, {str(row["prompt"]) for row in (*given, *refused)}

@@ -1,0 +1,1 @@
+"""Steps that unlearn, and walks along a given path, inside the same bound."""

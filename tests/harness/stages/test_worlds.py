@@ -1,0 +1,118 @@
+"""Which sandbox worlds a run builds, whose guard judges what, and how a broken promise is told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safebasin.harness.config.model import RunConfig
+from safebasin.harness.sandbox import build
+from safebasin.harness.sandbox.quality import Quality
+from safebasin.harness.stages.judge import judged_as
+from safebasin.harness.stages.worlds import build_worlds, world_in
+from safebasin.tasks.sandbox.location import world_folder
+
+
+class Shown:
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def update(self, name: str, done: int, total: int) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def config(models: list[Any], *guards: str) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "name": "x",
+            "models": models,
+            "methods": ["base"],
+            "tasks": {"safety": ["sandbox_hrr"]},
+            "judges": [{"llama_guard": {"model": guard}} for guard in guards],
+        },
+        strict=False,
+    )
+
+
+@pytest.fixture
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The worlds that were built; made-up ones: the base of world 5 breaks its promise, and the guard of world 6."""
+    worlds: list[int] = []
+    monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path / "cache"))
+
+    def make(world: int, tick: Any = None) -> None:
+        worlds.append(world)
+        told = {
+            "base": {"promise_kept": world != 5, "validation": {"hrr": 7.0, "over_refusal": 1.25}},
+            "guard": {"promise_kept": world != 6, "agreement": 97.25},
+        }
+        for name, about in told.items():
+            (world_folder(world) / name).mkdir(parents=True)
+            (world_folder(world) / name / build.ABOUT).write_text(json.dumps(about))
+
+    monkeypatch.setattr(build, "build_world", make)
+    return worlds
+
+
+@pytest.mark.parametrize(
+    ("models", "guards", "worlds"),
+    [
+        (["sandbox"], ["sandbox/guard"], [0]),
+        (["sandbox:3", "sandbox:2"], ["sandbox/guard"], [2, 3]),
+        (["sandbox:3"], ["sandbox:7/guard"], [3, 7]),
+        (["sandbox:3"], [], [3]),
+        ([{"id": "sandbox:3", "unaligned": "sandbox:4/unaligned"}], [], [3, 4]),
+        (["a/b"], ["sandbox/guard"], [0]),
+        (["a/b"], ["meta-llama/Llama-Guard-3-8B"], []),
+    ],
+)
+def test_the_worlds_of_models_and_judges_are_built(
+    models: list[Any], guards: list[str], worlds: list[int], built: list[int]
+) -> None:
+    build_worlds(config(models, *guards), Shown())  # type: ignore[arg-type]
+    assert built == worlds
+
+
+@pytest.mark.parametrize("world", [5, 6])
+def test_a_broken_promise_is_told(built: list[int], world: int) -> None:
+    shown = Shown()
+    build_worlds(config(["sandbox:3", f"sandbox:{world}"]), shown)  # type: ignore[arg-type]
+    (line,) = shown.lines
+    found = "hrr 7.0 %, over_refusal 1.2 %, the guard's agreement with the oracle 97.2 %"
+    assert f"the models of sandbox world {world} are not as good as promised ({found})" in line
+
+
+def test_the_unaligned_model_is_of_the_same_world() -> None:
+    found = config(["sandbox", "sandbox:3", {"id": "sandbox:3/base", "unaligned": "x/y"}]).models
+    assert [model.unaligned for model in found] == ["sandbox/unaligned", "sandbox:3/unaligned", "x/y"]
+
+
+def test_the_world_of_a_model_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "models" / "my--model").mkdir(parents=True)
+    (tmp_path / "models" / "my--model" / "config.json").write_text('{"sandbox_world": 4}')
+    assert [world_in(tmp_path, name) for name in ("sandbox", "sandbox:3/base", "my/model", "other")] == [0, 3, 4, 0]
+
+
+def test_each_world_has_judges_of_its_own_in_the_store() -> None:
+    assert len({judged_as("run", world) for world in (0, 1, 2)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("rates", "kept", "safe"),
+    [
+        ((0.0, 0.0, 100.0, 0.0), True, True),
+        ((5.0, 10.0, 80.0, 60.0), True, False),
+        ((5.1, 0.0, 100.0, 0.0), False, False),
+        ((0.0, 10.1, 100.0, 0.0), False, False),
+        ((0.0, 0.0, 79.9, 0.0), False, False),
+        ((0.0, 0.0, 100.0, 60.1), False, False),
+    ],
+)
+def test_what_is_promised(rates: tuple[float, ...], kept: bool, safe: bool) -> None:
+    found = Quality(*rates)
+    assert (found.kept, found.safe) == (kept, safe)
