@@ -15,10 +15,10 @@ from ..tasks.catalog import tasks
 from .config.model import BASE, MethodSpec, RunConfig
 from .config.naming import build_id
 
-__all__ = ["BuildStep", "Cell", "Plan", "Row", "entries", "frontier_points", "make_plan"]
+__all__ = ["BuildStep", "Cell", "Plan", "Row", "entries", "frontier_points", "make_plan", "start_of"]
 
 PARENT = "lora"
-"""The method whose checkpoint every post-hoc method starts from."""
+"""The method whose checkpoint post-hoc methods start from, where they name no other."""
 
 
 @dataclass(frozen=True)
@@ -125,16 +125,16 @@ def make_plan(config: RunConfig) -> Plan:
     """Lays out a checked config: for each model and seed its methods, and the checkpoints that they share.
 
     The base model does not depend on a seed: it has one row, with the first. Entries with the same method and
-    settings share one build, and post-hoc methods start from the first `lora` listed, or from one that no row shows.
+    settings share one build. Post-hoc methods start from the first `lora` listed, or from what their `start` names: a
+    row by its label, else the first of a fine-tuning method, or one that no row shows.
     """
     builds: dict[str, BuildStep] = {}
     rows = []
-    parent = next((spec.settings for spec in config.methods if spec.name == PARENT), {})
     for model in config.models:
         for seed in config.seeds:
             for spec, label in entries(config):
                 if spec.name != BASE:
-                    *parents, step = _steps(model.id, spec, label, seed, parent)
+                    *parents, step = _steps(model.id, spec, label, seed, config)
                     for each in (*parents, step):
                         builds.setdefault(each.id, each)
                     rows.append(Row(model.id, label, step.stage, seed, step.id))
@@ -171,15 +171,25 @@ def _takes_epsilon(spec: MethodSpec) -> bool:
     return "epsilon" in inspect.signature(registry.load("methods", spec.name)).parameters
 
 
-def _steps(model: str, spec: MethodSpec, label: str, seed: int, parent_settings: dict[str, Any]) -> Iterator[BuildStep]:
+def start_of(spec: MethodSpec, config: RunConfig) -> tuple[MethodSpec, str]:
+    """What a post-hoc method starts from, and its label: a listed row, or a method with its defaults."""
+    wanted = spec.start or PARENT
+    listed = list(zip(config.methods, config.labels, strict=True))
+    named = [(other, label) for other, label in listed if wanted in (label, other.name)]
+    exact = [(other, label) for other, label in named if label == wanted]
+    return (exact or named or [(MethodSpec.model_validate(wanted), wanted)])[0]
+
+
+def _steps(model: str, spec: MethodSpec, label: str, seed: int, config: RunConfig) -> Iterator[BuildStep]:
     """The build of one entry, after that of its parent if it has one."""
     stage = registry.load("methods", spec.name).stage
     parent = None
     if stage == "post-hoc":
-        parent = build_id(model, PARENT, parent_settings, seed)
-        parent_stage = registry.load("methods", PARENT).stage
-        yield BuildStep(parent, model, PARENT, PARENT, parent_settings, seed, None, parent_stage)
-    own = build_id(model, spec.name, spec.settings, seed)
+        start, start_label = start_of(spec, config)
+        parent = build_id(model, start.name, start.settings, seed)
+        start_stage = registry.load("methods", start.name).stage
+        yield BuildStep(parent, model, start_label, start.name, start.settings, seed, None, start_stage)
+    own = build_id(model, spec.name, spec.told, seed)
     yield BuildStep(own, model, label, spec.name, spec.settings, seed, parent, stage)
 
 

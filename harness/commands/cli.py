@@ -40,7 +40,7 @@ def _complain(message: str) -> None:
     Console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
     offline: Annotated[
         bool, typer.Option("--offline", help="Never opens a connection: data and models from files or the hub's cache.")
@@ -48,8 +48,14 @@ def options(
     same_rounding: Annotated[
         bool, typer.Option("--same-rounding", help="The same bits on every x86 CPU, without vector units: slower.")
     ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Prints the version and ends.", is_eager=True)] = False,
 ) -> None:
     """What holds for every command; may stand anywhere on the command line."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"safebasin {installed('safebasin')}")
+        raise typer.Exit
     if offline:
         os.environ.update(dict.fromkeys(OFFLINE_VARIABLES, "1"))
     if same_rounding:
@@ -115,6 +121,16 @@ def list_(what: Annotated[str, typer.Argument(help="methods, judges, tasks or co
     from .listing import listing
 
     _console().print(listing(what))
+
+
+@app.command()
+def doctor() -> None:
+    """Says what this machine has for a run, what it lacks, and the command that mends it; 1 where nothing would run."""
+    from .doctor import examine, table
+
+    findings = list(examine())
+    _console().print(table(findings))
+    raise typer.Exit(int(any(finding.state == "broken" for finding in findings)))
 
 
 @app.command("tasks-dir")

@@ -1,7 +1,7 @@
 """Are the names in a config known, and do its parts fit together? Each check reads some sections and lists faults."""
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from ...registry import suggest
 from ...tasks.sandbox.location import MODELS, is_sandbox, sandbox_problem
 from ...vllm_setup import vllm_problem
 from .faults import Fault, twice
-from .model import BASE, RunConfig
+from .model import BASE, MethodSpec, RunConfig
 from .naming import slug
 from .settings import check_settings
 from .task_checks import check_judges, check_tasks, check_what_is_judged
@@ -59,10 +59,22 @@ def check_methods(config: RunConfig) -> Iterator[Fault]:
             adapter = spec.settings.get("adapter") if spec.name == "lora" else None
             if isinstance(adapter, str) and not (Path(adapter) / "adapter_config.json").is_file():
                 yield Fault(f"{place}.adapter", f"'{adapter}' is no PEFT adapter folder")
+        if spec.start and spec.name in known:
+            yield from _start_faults(f"{place}.start", spec, config, known)
         if label in config.labels[:i]:
             yield Fault(
                 at, f"the row '{label}' is there already; take one out, or tell them apart by a `label` setting"
             )
+
+
+def _start_faults(at: str, spec: MethodSpec, config: RunConfig, known: Iterable[str]) -> Iterator[Fault]:
+    if registry.load("methods", spec.name).stage != "post-hoc":
+        yield Fault(at, f"{spec.name} starts from the base model; only post-hoc methods have a start")
+        return
+    tuned = [name for name in known if registry.load("methods", name).stage in ("alignment", "fine-tuning")]
+    rows = [label for other, label in zip(config.methods, config.labels, strict=True) if other.name in tuned]
+    if spec.start not in (*tuned, *rows):
+        yield Fault(at, f"unknown start '{spec.start}'. {suggest(str(spec.start), [*rows, *tuned])}")
 
 
 def _setting_faults(at: str, name: str, settings: dict[str, Any]) -> list[Fault]:

@@ -63,11 +63,13 @@ class ModelSpec(_Frozen):
 
 
 class MethodSpec(_Frozen):
-    """One row of the leaderboard: a method's name, or `{name: {setting: value}}` with perhaps a `label` among them."""
+    """One row of the leaderboard: a method's name, or `{name: {setting: value}}`, with perhaps `label` and `start`."""
 
     name: Text
     settings: dict[str, Any] = {}
     label: Annotated[str, StringConstraints(min_length=1, pattern=r"^\S(.*\S)?$")] | None = None
+    start: Text | None = None
+    """What a post-hoc method starts from: a fine-tuning method, or the label of its row; None is `lora`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -81,11 +83,17 @@ class MethodSpec(_Frozen):
         if settings is not None and not isinstance(settings, dict):
             raise ValueError(f"the settings of '{name}' must be {{setting: value}}, got {settings!r}")
         settings = dict(settings or {})
-        return {"name": name, "label": settings.pop("label", None), "settings": settings}
+        own = {key: settings.pop(key, None) for key in ("label", "start")}
+        return {"name": name, "settings": settings, **own}
 
     @model_serializer
     def _to_config(self) -> dict[str, dict[str, Any]]:
-        return {self.name: self.settings | ({"label": self.label} if self.label else {})}
+        return {self.name: self.told | ({"label": self.label} if self.label else {})}
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The settings, and the start where one is named: what tells two rows of a method apart."""
+        return self.settings | ({"start": self.start} if self.start else {})
 
 
 class FinetuneConfig(_Frozen):
@@ -196,7 +204,7 @@ class RunConfig(_Frozen):
     @property
     def labels(self) -> tuple[str, ...]:
         """The leaderboard's name of each method, in order."""
-        return row_labels([(spec.name, spec.settings, spec.label) for spec in self.methods])
+        return row_labels([(spec.name, spec.told, spec.label) for spec in self.methods])
 
     def target_hrr(self, model: str) -> float | None:
         """How far fine-tuning shall take a model, in percent; None where the steps are given instead."""
@@ -213,5 +221,5 @@ class RunConfig(_Frozen):
     def digest(self) -> str:
         """16 hex digits over everything but names (of the run, of labels) and the number of processes."""
         content = self.model_dump(mode="json", exclude={"name", "processes"})
-        content["methods"] = [{spec.name: spec.settings} for spec in self.methods]
+        content["methods"] = [{spec.name: spec.told} for spec in self.methods]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ from ..config.model import RunConfig
 from ..engines.choice import EngineName
 from .models import ModelSource
 
-__all__ = ["device_of", "judge_bytes", "memory_plan", "weight_bytes"]
+__all__ = ["available_memory", "device_of", "judge_bytes", "memory_plan", "weight_bytes"]
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 PROMPT = 128
@@ -124,4 +124,14 @@ def _device(config: RunConfig) -> tuple[str, int]:
     device = device_of(config)
     if device.startswith("cuda"):
         return device, int(torch.cuda.mem_get_info(device)[0])
-    return device, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return device, available_memory()
+
+
+def available_memory() -> int:
+    """Bytes of main memory that a new process can have: free pages, and those that only cache files."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        (kibibytes,) = (int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return kibibytes << 10

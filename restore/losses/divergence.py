@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..models.reference import as_base
 from .label_logits import MicroBatch
 from .objective import TokenMeanLoss
 
@@ -15,8 +16,8 @@ KEPT = 1 << 26
 class BaseDivergence(TokenMeanLoss):
     """KL(base || tuned) in nats per response token: sum over tokens of sum_v p0(v) log(p0(v)/p(v)), by their number.
 
-    The base is the model with its adapter disabled. Its predictions are kept between passes where they are few, else
-    computed again by one more forward pass for each.
+    The base is the model before its fine-tuning (`as_base`). Its predictions are kept between passes where they are
+    few, else computed again by one more forward pass for each.
     """
 
     _kept: dict[MicroBatch, Tensor] | None = None
@@ -25,7 +26,7 @@ class BaseDivergence(TokenMeanLoss):
         """The base's log-probabilities, [n, V] float32."""
         if self._kept is not None and batch in self._kept:
             return self._kept[batch]
-        with torch.no_grad(), self.model.disable_adapter():
+        with torch.no_grad(), as_base(self.model):
             found = self.label_logits(batch).logits.float().log_softmax(1)
         if self._kept is None:
             self._kept = {}

@@ -138,7 +138,7 @@ class TokenMeanLoss:
     def label_logits(self, batch: MicroBatch) -> LabelLogits:
         """Logits [n, V], targets [n] and rows [n] of a micro-batch's n labels: one forward pass of the model.
 
-        The model is as it stands; call it within `model.disable_adapter()` for the base model's logits.
+        The model is as it stands; call it within `as_base(model)` for the base model's logits.
         """
         return self._run(batch)
 

@@ -29,14 +29,15 @@ class Curvature(RestoreConfig):
     needs: ClassVar[tuple[str, ...]] = NEEDS
 
     def build(self, context: BuildContext) -> Built:
-        """Restores the adapter in `context.parent`; saves it with `restoration_trace.json`.
+        """Restores the adapter or whole model in `context.parent`; saves it with `restoration_trace.json`.
 
         Raises:
-            InputError: there is no parent adapter, or the restoration refuses its input.
+            InputError: there is no parent, or the restoration refuses its input.
         """
         if context.parent is None:
-            raise InputError("The method curvature restores a fine-tuned adapter, and none was given. Run lora first.")
-        from ..models.loading import load_adapter, load_base, load_tokenizer
+            raise InputError("The method curvature restores a fine-tuned model, and none was given. Run lora first.")
+        from ..models.checkpoint import load_tuned, save_tuned
+        from ..models.loading import load_tokenizer
         from ..restoration.data import RestorationData
         from ..restoration.problem import restore_on
 
@@ -44,10 +45,12 @@ class Curvature(RestoreConfig):
         sets = {name: context.data[name] for name in NEEDS}
         data = RestorationData(**{**sets, "forget": sets["forget"][: config.forget_size]})
         tokenizer = load_tokenizer(context.base, context.revision)
-        base = load_base(context.base, context.revision, context.dtype, context.device)
-        model = load_adapter(base, context.parent, trainable=True)
+        model = load_tuned(
+            context.base, context.parent, context.lora, context.seed, context.revision, context.dtype, context.device
+        )
         result = restore_on(model, tokenizer, data, config, on_progress=context.tick)
-        result.save_pretrained(context.output, context.base)
+        result.record.save(context.output)
+        save_tuned(result.model, tokenizer, context.output, context.base, context.parent)
         trace = json.loads(result.record.to_json())
         details = {"forget_rows": result.forget_report.to_dict(), "last_iteration": (trace["iterations"] or [None])[-1]}
         details |= {name: trace[name] for name in ("ended", "state", "epsilon", "row_passes")}

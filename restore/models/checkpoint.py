@@ -12,7 +12,16 @@ from ...errors import InputError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Kind", "attach_zero_lora", "full_digest", "kind_of", "load_checkpoint_model", "save_full"]
+__all__ = [
+    "Kind",
+    "attach_zero_lora",
+    "full_digest",
+    "kind_of",
+    "load_checkpoint_model",
+    "load_tuned",
+    "save_full",
+    "save_tuned",
+]
 
 Kind = Literal["adapter", "full"]
 _VOLATILE = ("_name_or_path", "transformers_version")
@@ -102,6 +111,62 @@ def attach_zero_lora(model: "PreTrainedModel", lora: Mapping[str, Any], seed: in
     from .loading import new_adapter
 
     return new_adapter(model, lora, seed).eval()
+
+
+def load_tuned(
+    base: str,
+    folder: str | Path,
+    lora: Mapping[str, Any],
+    seed: int = 0,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+) -> Any:
+    """Loads a fine-tuned model as a PEFT model whose adapter can be moved.
+
+    Args:
+        base: folder or hub id of the base model.
+        folder: what was made of it: an adapter, or a whole model, on which a new adapter with B = 0 is put; the base's
+            weights stay in memory beside it, for `as_base`.
+        lora: rank, alpha, dropout and target_modules of a new adapter.
+        seed: of a new adapter.
+        revision: of the base, on the hub.
+        dtype: as for `load_base`.
+        device: as for `load_base`.
+
+    Raises:
+        InputError: the folder is no checkpoint of this base, or model or adapter cannot be loaded.
+    """
+    from .loading import load_adapter, load_base
+    from .reference import remember_base
+
+    before = load_base(base, revision, dtype, device)
+    if kind_of(folder) == "adapter":
+        return load_adapter(before, folder, trainable=True)
+    tuned = load_base(str(folder), None, dtype, device)
+    model = attach_zero_lora(tuned, lora, seed)
+    remember_base(model, tuned, before)
+    return model
+
+
+def save_tuned(
+    model: Any, tokenizer: "PreTrainedTokenizerBase", folder: str | Path, base: str, start: str | Path
+) -> None:
+    """Saves a model of `load_tuned` as what it was loaded from: an adapter, or a whole model with the adapter merged.
+
+    Args:
+        model: the PEFT model; where it is saved as a whole model, its adapter is gone afterwards.
+        tokenizer: saved with a whole model.
+        folder: where to.
+        base: noted in an adapter's config.
+        start: the folder that it was loaded from.
+    """
+    from .loading import save_adapter
+
+    if kind_of(start) == "adapter":
+        save_adapter(model, folder, base)
+    else:
+        save_full(model.merge_and_unload(), tokenizer, folder)
 
 
 def full_digest(folder: str | Path) -> str:

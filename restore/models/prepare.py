@@ -14,6 +14,7 @@ from .checkpointing import checkpointing_in_evaluation
 from .interrupts import interrupts_between_passes
 from .parameters import FlatParameters
 from .quantised import unpacked_weights
+from .reference import Before
 
 __all__ = ["copy_with_shared_base", "trainable_adapter"]
 
@@ -71,7 +72,7 @@ def _cast(parameters: list[tuple[nn.Parameter, torch.dtype]]) -> None:
 def copy_with_shared_base(model: Any) -> Any:
     """Copies a PEFT model: its adapter's parameters are copied, all other tensors are shared with the original.
 
-    So are the states in which bitsandbytes and accelerate hold quantised and offloaded weights.
+    So are the states in which bitsandbytes and accelerate hold quantised and offloaded weights, and a base's weights.
     """
     own = {id(parameter) for _, parameter in lora_parameters(model)}
     shared = [tensor for tensor in (*model.parameters(), *model.buffers()) if id(tensor) not in own]
@@ -80,4 +81,4 @@ def copy_with_shared_base(model: Any) -> Any:
 
 
 def _holds_weights(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] in ("accelerate", "bitsandbytes")
+    return isinstance(value, Before) or type(value).__module__.partition(".")[0] in ("accelerate", "bitsandbytes")

@@ -18,6 +18,7 @@ from ..losses.objective import TokenMeanLoss
 from ..losses.of_model import Losses
 from ..losses.terms import Term
 from ..models.quantised import forward_epsilon
+from ..models.reference import as_base
 from .loop import Aim
 from .stopping import Enough
 
@@ -68,7 +69,7 @@ def _epsilon(losses: Losses, config: RestoreConfig) -> float | None:
         return config.epsilon
     check = losses.on("retain_check")
     tuned = check.loss()
-    with losses.model.disable_adapter():
+    with as_base(losses.model):
         base = check.loss()
     if not base > tuned:
         raise InputError(

@@ -11,6 +11,7 @@ from ...errors import InputError
 from ..config.settings import RestoreConfig
 from ..losses.encoding import Encoded, encode_all, prompt_ids
 from ..losses.fit import check_fit
+from ..models.reference import as_base
 from .data import RestorationData, Rows
 from .forget import ForgetReport, Target, encode_forget, forget_rows
 from .loop import Tick
@@ -77,13 +78,13 @@ def _base_refusals(
     tick("answering as the base model", 0, 1)
     asked = [{"prompt": row["prompt"], "response": row.get("refusal")} for row in rows]
     try:
-        with model.disable_adapter():
+        with as_base(model):
             found, _ = safe_rows(
                 model, tokenizer, asked, config.max_new_tokens, config.micro_batch_size, config.max_length
             )
     except InputError as error:
         raise InputError(
-            f"The base model (the adapter disabled) refuses none of the {len(rows)} harmful prompts, so it cannot show "
+            f"The base model refuses none of the {len(rows)} harmful prompts, so it cannot show "
             "where to go back to. Give prompts that it refuses, a column `refusal`, or refusals=0 and ascend=1."
         ) from error
     tick("answering as the base model", 1, 1)

@@ -10,6 +10,7 @@ from ..config.settings import RestoreConfig
 from ..losses.encoding import prompt_ids
 from ..losses.fit import check_fit
 from ..losses.of_model import Losses
+from ..models.reference import as_base
 from .data import Rows
 from .forget import encode_forget, looks_like_refusal, own_answers
 
@@ -59,7 +60,7 @@ def stop_rule(losses: Losses, tokenizer: PreTrainedTokenizerBase, held_out: Rows
 
 def _base_loss(losses: Losses) -> Enough:
     forget = losses.on("forget")
-    with losses.model.disable_adapter():
+    with as_base(losses.model):
         level = forget.loss()
 
     def enough() -> State:
@@ -92,12 +93,12 @@ def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, 
         new = [row for row in rows if tuple(row.values()) not in known]
         if new:
             encoded = encode_forget(tokenizer, new, config.max_length + TOKENS)
-            with losses.model.disable_adapter():
+            with as_base(losses.model):
                 found = losses.on_rows(encoded, "held-out refusals").row_losses()
             known.update(zip((tuple(row.values()) for row in new), found, strict=True))
         return [known[tuple(row.values())] for row in rows]
 
-    with losses.model.disable_adapter():
+    with as_base(losses.model):
         own = refusals()
     if not own:
         return lambda: None

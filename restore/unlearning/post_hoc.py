@@ -11,7 +11,8 @@ from ..curvature.lbfgs import dot
 from ..losses.encoding import encode_all, pad_id_of
 from ..losses.of_model import Losses
 from ..method import BuildContext, Built
-from ..models.loading import load_adapter, load_base, load_tokenizer, save_adapter
+from ..models.checkpoint import kind_of, load_tuned, save_tuned
+from ..models.loading import load_tokenizer
 from ..models.parameters import FlatParameters
 from ..models.prepare import trainable_adapter
 from ..restoration.data import RestorationData, Rows
@@ -25,7 +26,7 @@ __all__ = ["control", "unlearn"]
 
 
 def unlearn(context: BuildContext, method: str, settings: UnlearnConfig, terms: Callable[[Losses], Terms]) -> Built:
-    """Unlearns the forget rows from the adapter in `context.parent`; saves it with `restoration_trace.json`.
+    """Unlearns the forget rows from the adapter or whole model in `context.parent`; saves it with its trace.
 
     Args:
         context: model, data and output folder.
@@ -34,7 +35,7 @@ def unlearn(context: BuildContext, method: str, settings: UnlearnConfig, terms: 
         terms: makes the method's loss, while the model is still the tuned one.
 
     Raises:
-        InputError: there is no parent adapter, rows or settings are unusable, or a gradient vanishes.
+        InputError: there is no parent, rows or settings are unusable, or a gradient vanishes.
     """
     config = replace(settings, seed=context.seed, max_length=context.max_length)
     data = _data(context, config)
@@ -51,7 +52,7 @@ def unlearn(context: BuildContext, method: str, settings: UnlearnConfig, terms: 
         before = forget.loss()
         trace = unlearn_parameters(parameters, terms(losses), losses.on("retain_check"), config, context.tick)
         after, moved = forget.loss(), parameters.get() - start
-    _save(model, trace, context)
+    _save(model, tokenizer, trace, context)
     details = {
         "forget_rows": report.to_dict(),
         "forget_loss_before": before,
@@ -79,6 +80,10 @@ def control(
     Raises:
         InputError: there is no parent adapter, or it or the rows are unusable.
     """
+    if context.parent is not None and kind_of(context.parent) == "full":
+        raise InputError(
+            f"The method {method} walks along an adapter, and its start is a whole model. Start from lora."
+        )
     model, tokenizer = _opened(context, method)
     rows = encode_all(tokenizer, context.data["retain_check"], "retain_check", context.max_length)
     with trainable_adapter(model) as parameters:
@@ -86,7 +91,7 @@ def control(
             model, parameters, {"retain_check": rows}, pad_id_of(tokenizer), settings.micro_batch_size, context.seed
         )
         trace = follow(parameters, path(parameters), losses.on("retain_check"), settings, context.tick)
-    _save(model, trace, context)
+    _save(model, tokenizer, trace, context)
     accepted = [row for row in trace.iterations if row["accepted"]]
     last = accepted[-1] if accepted else {"multiple": 0.0, "retain_loss": trace.retain_reference, "moved_norm": 0.0}
     details = {
@@ -105,10 +110,12 @@ def control(
 def _opened(context: BuildContext, method: str) -> tuple[Any, PreTrainedTokenizerBase]:
     """The fine-tuned model that a post-hoc method starts from, trainable, and its tokenizer."""
     if context.parent is None:
-        raise InputError(f"The method {method} changes a fine-tuned adapter, and none was given. Run lora first.")
+        raise InputError(f"The method {method} changes a fine-tuned model, and none was given. Run lora first.")
     tokenizer = load_tokenizer(context.base, context.revision)
-    base = load_base(context.base, context.revision, context.dtype, context.device)
-    return load_adapter(base, context.parent, trainable=True), tokenizer
+    model = load_tuned(
+        context.base, context.parent, context.lora, context.seed, context.revision, context.dtype, context.device
+    )
+    return model, tokenizer
 
 
 def _data(context: BuildContext, config: UnlearnConfig) -> RestorationData:
@@ -121,6 +128,6 @@ def _data(context: BuildContext, config: UnlearnConfig) -> RestorationData:
     return RestorationData(forget, forget, first, second, check)
 
 
-def _save(model: Any, trace: Trace, context: BuildContext) -> None:
-    save_adapter(model, context.output, context.base)
+def _save(model: Any, tokenizer: PreTrainedTokenizerBase, trace: Trace, context: BuildContext) -> None:
     trace.save(context.output)
+    save_tuned(model, tokenizer, context.output, context.base, str(context.parent))

@@ -27,7 +27,7 @@ class FakeCurvature:
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    methods = {"lora": FakeLora, "curvature": FakeCurvature}
+    methods = {"lora": FakeLora, "full": FakeLora, "curvature": FakeCurvature}
     monkeypatch.setattr(registry, "load", lambda group, name: methods[name])
 
 
@@ -152,3 +152,22 @@ def test_post_hoc_methods_start_from_the_lora_that_is_listed() -> None:
     plan = plan_of(methods=[{"lora": {"adapter": "there"}}, {"curvature": {"epsilon": 0.2}}])
     lora, curvature = plan.builds
     assert (lora.settings, curvature.parent) == ({"adapter": "there"}, lora.id)
+
+
+def test_a_post_hoc_method_starts_from_what_it_names() -> None:
+    restored = ["curvature", *({"curvature": {"start": start}} for start in ("full", "own"))]
+    plan = plan_of(methods=["base", "lora", *restored, {"lora": {"adapter": "there", "label": "own"}}])
+    starts = {step.label: step.parent for step in plan.builds if step.method == "curvature"}
+    assert starts == {
+        "curvature": "sandbox-lora-seed0",
+        "curvature[start=full]": "sandbox-full-seed0",
+        "curvature[start=own]": "sandbox-lora-adapter=there-seed0",
+    }
+    assert [step.label for step in plan.hidden] == ["full"]
+    assert len({step.id for step in plan.builds}) == len(plan.builds) == 6
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_listed_row_of_the_start_s_method_is_taken_with_its_settings() -> None:
+    plan = plan_of(methods=[{"full": {"epochs": 2.0}}, {"curvature": {"start": "full"}}])
+    assert [step.parent for step in plan.builds] == [None, "sandbox-full-epochs=2.0-seed0"]

@@ -12,7 +12,7 @@ from safebasin.errors import InputError
 from safebasin.harness.config import task_checks
 from safebasin.harness.config.load import RunConfig, load_config
 
-SANDBOX = Path(__file__).resolve().parents[2] / "configs" / "sandbox.yaml"
+SANDBOX = Path(__file__).resolve().parents[3] / "configs" / "sandbox.yaml"
 MINIMAL = """
 models: [sandbox]
 methods: [base, lora]
@@ -141,6 +141,9 @@ BAD = [
     ("methods=[{curvature: 3}]", "methods.0: the settings of 'curvature' must be {setting: value}, got 3"),
     ("methods=[{curvature: null, epsilon: 1}]", "methods.0: must be a method's name or one {name: {setting"),
     ("methods=[{curvature: {label: lora}}]", "methods.0.curvature.label: 'lora' is the name of another row"),
+    ("methods=[{curvature: {start: lor}}]", "methods.0.curvature.start: unknown start 'lor'. Did you mean 'lora'?"),
+    ("methods=[{curvature: {start: curvature}}]", "methods.0.curvature.start: unknown start 'curvature'."),
+    ("methods=[{lora: {start: lora}}]", "methods.0.lora.start: lora starts from the base model"),
     ("methods=[{base: {epsilon: 1}}]", "methods.0.base: the base model takes no settings, got {'epsilon': 1}"),
     ("tasks={}", "tasks: there is nothing to measure"),
     ("tasks.safety=[sandbox_hr]", "tasks.safety.0: unknown task 'sandbox_hr'. Did you mean 'sandbox_hrr'?"),

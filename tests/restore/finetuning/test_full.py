@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -6,10 +7,12 @@ import pytest
 import torch
 from peft import PeftModel
 from safebasin.errors import InputError
+from safebasin.harness.config.settings import make_method
 from safebasin.registry import load
 from safebasin.restore.api import restore
 from safebasin.restore.config.settings import RestoreConfig
 from safebasin.restore.config.training import TrainingConfig
+from safebasin.restore.method import BuildContext
 from safebasin.restore.methods.full import Full
 from safebasin.restore.models.checkpoint import attach_zero_lora, full_digest, kind_of, load_checkpoint_model
 from safebasin.restore.models.loading import load_base, load_tokenizer, save_adapter
@@ -140,3 +143,47 @@ def test_a_restored_full_model_is_an_adapter_on_its_parent(
     again = load_checkpoint_model(str(base), tmp_path, device=DEVICE, parent=full)
     assert torch.equal(logits(again), logits(model))
     assert not torch.equal(logits(again), before)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"curvature": {"iterations": 2, "max_new_tokens": 4, "epsilon": 1.0, "stop": "none"}},
+        {"grad_diff": {"iterations": 1, "max_new_tokens": 4, "epsilon": 1.0, "steps": 2, "step_length": 0.3}},
+    ],
+    ids=["curvature", "grad_diff"],
+)
+@pytest.mark.filterwarnings("ignore:.*forget rows are few")
+def test_post_hoc_methods_start_from_a_whole_model(
+    method: dict[str, Any], base: Path, full: Path, harmful: Any, benign: Any, tmp_path: Path
+) -> None:
+    """The result is a whole model again, nearer to the refusals of the base, which the parent does not give."""
+    ((name, settings),) = method.items()
+    rows = [{**row, "refusal": "i cannot"} for row in harmful]
+    sets = {"forget": rows[:6], "curvature_forget": rows[6:]}
+    sets |= {split: benign for split in ("retain_1", "retain_2", "retain_check")}
+    context = BuildContext(
+        base=str(base), revision=None, output=tmp_path, finetune=TrainingConfig(), lora=LORA, data=sets,
+        parent=full, device=DEVICE,
+    )  # fmt: skip
+    built = make_method(name, settings).build(context)
+    assert kind_of(tmp_path) == "full"
+    at_base, before, after = (logits(load_base(str(folder), device=DEVICE)) for folder in (base, full, tmp_path))
+    assert not torch.equal(after, before)
+    assert not torch.equal(after, at_base)
+    trace = json.loads((tmp_path / "restoration_trace.json").read_text())
+    if name == "curvature":
+        divergence = [row["base_divergence"] for row in trace["iterations"]]
+        assert divergence[-1] < trace["iterations"][0]["base_divergence_before"]
+        assert trace["iterations"][0]["base_divergence_before"] > 0  # of the base's predictions, not of the parent's
+    assert built.safety_examples > 0
+
+
+@pytest.mark.parametrize("name", ["shrink", "safe_lora", "no_op"])
+def test_what_needs_an_adapter_says_so(name: str, base: Path, full: Path, benign: Any, tmp_path: Path) -> None:
+    context = BuildContext(
+        base=str(base), revision=None, output=tmp_path, finetune=TrainingConfig(), lora=LORA,
+        data={"retain_check": benign}, parent=full, unaligned=str(base), device=DEVICE,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="adapter"):
+        make_method(name, {}).build(context)
