@@ -18,6 +18,11 @@ DEVICE = os.environ.get("SAFEBASIN_TEST_DEVICE", "cpu")
 ADVBENCH_NAME = "shared/data/advbench/harmful_behaviors.csv"
 
 
+def guard(seconds: float = 600.0) -> float:
+    """A time limit that ends what hangs, and nothing that is merely slow: longer on a machine that is busy."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)) * 2
+
+
 def _template(opening: str) -> str:
     opening = "{{ '" + opening + "' }}"  # as an expression, because templates lose line breaks next to blocks
     return (

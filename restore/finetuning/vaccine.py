@@ -82,11 +82,12 @@ class AttentionPerturbation:
                 gradients = torch.autograd.grad(loss(), list(self.offsets.values()))
         finally:
             self._probing = False
-        lengths = [torch.linalg.vector_norm(part, dtype=torch.float32).to(self._device) for part in gradients]
+        wide = torch.promote_types(torch.float32, gradients[0].dtype)  # of 16 bits, squares would over- or underflow
+        lengths = [torch.linalg.vector_norm(part, dtype=wide).to(self._device) for part in gradients]
         length = torch.stack(lengths).norm()
         scale = torch.where(length == 0, length, self._rho / length)
         self.offsets = {
-            name: (part.float() * scale.to(part.device)).to(part.dtype)
+            name: (part.to(wide) * scale.to(part.device)).to(part.dtype)
             for name, part in zip(self.offsets, gradients, strict=True)
         }
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ..conftest import guard
+
 ROOT = Path(__file__).resolve().parents[2]
 SAFEBASIN = Path(sys.executable).with_name("safebasin")
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -27,9 +29,13 @@ def environment() -> dict[str, str]:
 def cli(environment: dict[str, str]) -> Cli:
     """Runs the installed command line in a process of its own."""
 
-    def call(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 600) -> "subprocess.CompletedProcess[str]":
+    def call(
+        *arguments: str | Path, cwd: Path = ROOT, timeout: float | None = None
+    ) -> "subprocess.CompletedProcess[str]":
         command = [str(SAFEBASIN), *map(str, arguments)]
-        return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout)
+        return subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout or guard()
+        )
 
     return call
 

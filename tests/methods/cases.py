@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from safebasin.registry import available
+
 _FEW = {"iterations": 1, "max_new_tokens": 4, "epsilon": 1.0}
 _UNLEARNING = {**_FEW, "steps": 2, "step_length": 0.3}
 
@@ -48,4 +50,5 @@ CASES = [
     Case("random_direction", {"epsilon": 0.01}, bad={"first_length": 0.0}),
     Case("no_op", bad={"epsilon": 0.1}, keeps_parent=True),
 ]
-"""A new method costs one entry here."""
+CASES += [Case(name, bad={"no_such": 0}) for name in sorted({*available("methods")} - {case.method for case in CASES})]
+"""A new method is tried with its defaults; where they are too slow for tiny models it has an entry above."""

@@ -45,9 +45,8 @@ def as_users_load(built: Build, case: Case) -> Any:
     return PeftModel.from_pretrained(plain_base(built.world), built.output)
 
 
-def test_every_registered_method_has_an_entry() -> None:
-    entries = {case.method for case in CASES}
-    assert entries == set(available("methods")), "a method needs an entry in tests/methods/cases.py, and no other does"
+def test_every_registered_method_is_tried() -> None:
+    assert {case.method for case in CASES} == set(available("methods"))
     assert len({str(case) for case in CASES}) == len(CASES)
 
 

@@ -15,6 +15,8 @@ import yaml
 from safetensors.torch import load_file
 from torch import equal
 
+from ..conftest import guard
+
 SOURCE = Path(__file__).resolve().parents[1] / "plugin_package"
 SAFEBASIN = Path(sys.executable).with_name("safebasin")
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -39,7 +41,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     def call(site: Path, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
         environment = {**os.environ, "PYTHONPATH": str(site), "COLUMNS": "300", "PYTHONWARNINGS": "ignore"}
         command = [str(SAFEBASIN), *map(str, arguments)]
-        return subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=guard())
 
     return call
 

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from safebasin.tasks.judging import JUDGES_VARIABLE
 
+from ..conftest import guard
+
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 Found = tuple[dict[str, Any], list[dict[str, Any]]]
 
@@ -29,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, xstest_csv: Path) -> dict[tup
             for rank in range(ranks)
         ]  # fmt: skip
         for process in running:
-            printed, _ = process.communicate(timeout=240)
+            printed, _ = process.communicate(timeout=guard())
             assert process.returncode == 0, printed
         ((results,), (samples,)) = (list(folder.rglob(name)) for name in ("results_*.json", "samples_*.jsonl"))
         lines = samples.read_text(encoding="utf-8").splitlines()

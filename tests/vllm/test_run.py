@@ -16,6 +16,8 @@ from safebasin.harness.store.store import Store
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict
 
+from ..conftest import guard
+
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "SAFEBASIN_TEST_MARK"
 Run = Callable[..., Path]
@@ -36,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         command = [str(Path(sys.executable).with_name("safebasin")), "run", str(ROOT / "configs/sandbox.yaml")]
         command += ["methods=[base, lora]", *overrides, "--output", str(folder)]
         shown = {**os.environ, "PYTHONWARNINGS": "ignore", MARK: str(folder), **environment}
-        done = subprocess.run(command, cwd=ROOT, env=shown, capture_output=True, text=True, timeout=900)
+        done = subprocess.run(command, cwd=ROOT, env=shown, capture_output=True, text=True, timeout=guard(900))
         assert done.returncode == 0, done.stdout + done.stderr
         made[name] = folder
         return folder

@@ -1,4 +1,4 @@
-"""`doctor` finds what is there, and names the command for what is not; the command's exit code says whether runs can be."""
+"""`doctor` finds what is there, and names the command for what is not; its exit code says whether runs can be."""
 
 from importlib.metadata import version
 

@@ -17,6 +17,8 @@ from safebasin.harness.commands.cli import main
 from safebasin.harness.commands.lm_eval_command import _check_caches, _prepare
 from safebasin.tasks.catalog import tasks_dir
 
+from ...conftest import guard
+
 NO_SOCKETS = """
 import socket, sys
 class Refused(socket.socket):
@@ -77,7 +79,7 @@ def test_both_commands_give_the_same_and_offline_opens_no_socket(
         for command, env in zip(commands, offline, strict=True)
     ]
     for process in running:
-        printed, _ = process.communicate(timeout=300)
+        printed, _ = process.communicate(timeout=guard())
         assert process.returncode == 0, printed
         assert "over_refusal" in printed
     (results, samples), (plain_results, plain_samples) = outcome(ours), outcome(plain)
@@ -96,7 +98,7 @@ def test_offline_without_the_data_is_one_message(
 ) -> None:
     cache = {"HF_HOME": str(tmp_path / "hub")}
     command = [sys.executable, "-c", NO_SOCKETS, "--offline", "lm-eval", *arguments(tiny_chat_model(), {}, tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=judged | cache, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=judged | cache, capture_output=True, text=True, timeout=guard())
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "Paul/XSTest (commit f600c99) cannot be loaded" in done.stderr
@@ -132,7 +134,7 @@ def test_plain_lm_eval_stops_where_a_cache_may_hold_another_models_answers(
     given = arguments(tiny_chat_model(), {"xstest_csv": str(xstest_csv)}, tmp_path / "out")
     command = [str(Path(sys.executable).with_name("lm_eval")), "--include_path", str(tasks_dir()), *given]
     command += ["--use_cache", str(tmp_path / "answers")]
-    done = subprocess.run(command, cwd=tmp_path, env=judged, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=judged, capture_output=True, text=True, timeout=guard())
     assert done.returncode != 0
     assert "cannot use --use_cache" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -294,13 +294,15 @@ def test_two_adapters_and_their_saved_sum_are_one_function(adapted: Any, batches
     assert not torch.allclose(expected, before, atol=1e-2)
 
 
-def test_it_works_on_a_bfloat16_base(base: Path, batches: list[Batch]) -> None:
-    model = new_adapter(load_base(str(base), dtype="bfloat16", device=DEVICE), LORA, seed=0)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_it_works_on_a_base_of_another_type(base: Path, batches: list[Batch], dtype: torch.dtype) -> None:
+    name = str(dtype).removeprefix("torch.")
+    model = new_adapter(load_base(str(base), dtype=name, device=DEVICE), LORA, seed=0)
     with AttentionPerturbation(model, 2.0) as perturbation:
         perturbation.aim(lambda: model(**batches[0]).loss)
         offsets = list(perturbation.offsets.values())
         model(**batches[0]).loss.backward()
-    assert {offset.dtype for offset in offsets} == {torch.bfloat16}
+    assert {offset.dtype for offset in offsets} == {dtype}
     assert float(torch.cat([o.float().flatten() for o in offsets]).norm()) == pytest.approx(2.0, rel=1e-2)
     assert gradient(model).any()
 
