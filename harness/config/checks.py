@@ -34,8 +34,11 @@ def check_models(config: RunConfig) -> Iterator[Fault]:
 def _model_problem(name: str) -> str | None:
     if is_sandbox(name):
         return sandbox_problem(name)
-    if (Path(name) / "config.json").is_file():
+    path = Path(name)
+    if (path / "config.json").is_file() or any(path.glob("*.gguf")):
         return None
+    if path.suffix.lower() == ".gguf":
+        return None if path.is_file() else f"there is no file '{name}'"
     if name.startswith((".", "/")) or name.count("/") > 1:
         return f"'{name}' is no model folder (it has no config.json), and no hub id"
     close = difflib.get_close_matches(name, MODELS, n=1, cutoff=0.8)

@@ -8,6 +8,8 @@ from typing import Any
 from ...errors import InputError
 from ...tasks.sandbox.location import is_sandbox, model_folder
 from ..store.digests import folder_digest
+from .gguf import dequantised, gguf_in, origin_of
+from .presets import PRESETS, preset_folder
 
 __all__ = ["ModelSource", "described", "resolve"]
 
@@ -35,7 +37,7 @@ def resolve(name: str, revision: str | None = None, unaligned: str | None = None
     Raises:
         InputError: it cannot be found, or has no safetensors weights.
     """
-    folder = model_folder(name) if is_sandbox(name) else _folder(name, revision)
+    folder = _folder(name, revision)
     if not list(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
         raise InputError(
             f"The model '{name}' ({folder}) lacks config.json or *.safetensors weights. "
@@ -53,6 +55,7 @@ def described(models: Mapping[str, ModelSource]) -> dict[str, dict[str, Any]]:
     return {
         name: {"digest": source.digest, "revision": source.revision}
         | ({"world": _world(Path(source.location).parent)} if is_sandbox(name) else {})
+        | ({"gguf": origin} if (origin := origin_of(Path(source.location))) else {})
         for name, source in models.items()
     }
 
@@ -64,10 +67,18 @@ def _world(folder: Path) -> dict[str, str | None]:
 
 
 def _folder(name: str, revision: str | None) -> Path:
+    if is_sandbox(name):
+        return model_folder(name)
+    if name in PRESETS:
+        return preset_folder(name)
+    if (file := gguf_in(name)) is not None:
+        return dequantised(file)
     if Path(name).is_dir():
         return Path(name)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"There is no model folder '{name}'. Give a folder, a hub id (owner/name) or 'sandbox'.")
+        raise InputError(
+            f"There is no model '{name}'. Give a folder, a .gguf file, a hub id (owner/name) or 'sandbox'."
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -29,7 +29,7 @@ class Refused(socket.socket):
 def refuse(*given, **named):
     raise AssertionError("a name was looked up")
 socket.socket, socket.getaddrinfo, socket.create_connection = Refused, refuse, refuse
-from safebasin.harness.cli import main
+from safebasin.harness.commands.cli import main
 main(sys.argv[1:])
 """
 TINY_CHAT_MODEL = Callable[..., Path]

@@ -64,7 +64,7 @@ def test_a_killed_process_costs_its_item_alone() -> None:
 
 PARENT = """
 import os, sys, time
-from safebasin.harness.workers import in_processes
+from safebasin.harness.stages.workers import in_processes
 def work(item, ask):
     ask(os.getpid())
     time.sleep(600)
