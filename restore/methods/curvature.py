@@ -36,18 +36,20 @@ class Curvature(RestoreConfig):
         """
         if context.parent is None:
             raise InputError("The method curvature restores a fine-tuned adapter, and none was given. Run lora first.")
-        from ..models.loading import load_adapter, load_base, load_tokenizer
+        from ..models.adapter_files import carry_tokenizer
+        from ..models.loading import load_tuned
         from ..restoration.data import RestorationData
         from ..restoration.problem import restore_on
 
         config = replace(self, seed=context.seed, max_length=context.max_length)
         sets = {name: context.data[name] for name in NEEDS}
         data = RestorationData(**{**sets, "forget": sets["forget"][: config.forget_size]})
-        tokenizer = load_tokenizer(context.base, context.revision)
-        base = load_base(context.base, context.revision, context.dtype, context.device)
-        model = load_adapter(base, context.parent, trainable=True)
+        model, tokenizer = load_tuned(
+            context.base, context.parent, context.revision, context.dtype, context.device, trainable=True
+        )
         result = restore_on(model, tokenizer, data, config, on_progress=context.tick)
         result.save_pretrained(context.output, context.base)
+        carry_tokenizer(context.parent, context.output)
         trace = json.loads(result.record.to_json())
         details = {"forget_rows": result.forget_report.to_dict(), "last_iteration": (trace["iterations"] or [None])[-1]}
         details |= {name: trace[name] for name in ("ended", "state", "epsilon", "row_passes")}

@@ -1,13 +1,11 @@
 """Checkpoints of both kinds: an adapter to put on a base model, or a whole fine-tuned model."""
 
-import hashlib
-import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import InputError
+from .files import files_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
 __all__ = ["Kind", "attach_zero_lora", "full_digest", "kind_of", "load_checkpoint_model", "save_full"]
 
 Kind = Literal["adapter", "full"]
-_VOLATILE = ("_name_or_path", "transformers_version")
 
 
 def kind_of(folder: str | Path) -> Kind:
@@ -105,7 +102,7 @@ def attach_zero_lora(model: "PreTrainedModel", lora: Mapping[str, Any], seed: in
 
 
 def full_digest(folder: str | Path) -> str:
-    """SHA-256 over the weights and settings of a whole model (64 hex digits), wherever the folder lies.
+    """SHA-256 over all that decides what a whole model answers (64 hex digits), wherever the folder lies.
 
     Raises:
         InputError: the folder holds no whole model.
@@ -113,19 +110,4 @@ def full_digest(folder: str | Path) -> str:
     folder = Path(folder)
     if kind_of(folder) != "full":
         raise InputError(f"'{folder}' holds an adapter, not a whole model.")
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kept = {key: value for key, value in settings.items() if key not in _VOLATILE}
-    content = [kept, [[path.name, _digest(path, *_state(path))] for path in _weights(folder)]]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _state(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_size, about.st_mtime_ns
-
-
-@cache
-def _digest(path: Path, size: int, changed: int) -> str:
-    """SHA-256 of a file, which is read once per process as long as size and time of change stay."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files_digest(folder)

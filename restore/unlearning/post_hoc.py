@@ -11,7 +11,8 @@ from ..curvature.lbfgs import dot
 from ..losses.encoding import encode_all, pad_id_of
 from ..losses.of_model import Losses
 from ..method import BuildContext, Built
-from ..models.loading import load_adapter, load_base, load_tokenizer, save_adapter
+from ..models.adapter_files import carry_tokenizer
+from ..models.loading import load_tuned, save_adapter
 from ..models.parameters import FlatParameters
 from ..models.prepare import trainable_adapter
 from ..restoration.data import RestorationData, Rows
@@ -106,9 +107,7 @@ def _opened(context: BuildContext, method: str) -> tuple[Any, PreTrainedTokenize
     """The fine-tuned model that a post-hoc method starts from, trainable, and its tokenizer."""
     if context.parent is None:
         raise InputError(f"The method {method} changes a fine-tuned adapter, and none was given. Run lora first.")
-    tokenizer = load_tokenizer(context.base, context.revision)
-    base = load_base(context.base, context.revision, context.dtype, context.device)
-    return load_adapter(base, context.parent, trainable=True), tokenizer
+    return load_tuned(context.base, context.parent, context.revision, context.dtype, context.device, trainable=True)
 
 
 def _data(context: BuildContext, config: UnlearnConfig) -> RestorationData:
@@ -123,4 +122,6 @@ def _data(context: BuildContext, config: UnlearnConfig) -> RestorationData:
 
 def _save(model: Any, trace: Trace, context: BuildContext) -> None:
     save_adapter(model, context.output, context.base)
+    if context.parent is not None:
+        carry_tokenizer(context.parent, context.output)
     trace.save(context.output)
