@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import InputError
 from .config.settings import RestoreConfig
 from .models.adapter_files import carry_tokenizer
+from .models.files import digests_of, local_folder
 from .models.loading import load_tuned
 from .restoration.data import Rows, split
 from .restoration.loop import Tick
@@ -94,8 +95,20 @@ def restore_folder(
 
 def _warn_of_other_base(model: Any, base: str) -> None:
     noted = model.peft_config[model.active_adapter].base_model_name_or_path
-    if noted and noted != base:
+    if noted and not _same_base(noted, base):
         warnings.warn(f"The adapter was trained on '{noted}', not on '{base}'; their shapes fit.", stacklevel=3)
+
+
+def _same_base(noted: str, given: str) -> bool:
+    """Whether two names are of one folder, or of folders with the same weights."""
+    one, other = local_folder(noted), local_folder(given)
+    if noted == given or one is None or other is None:
+        return noted == given
+    return one.resolve() == other.resolve() or _weights(one) == _weights(other)
+
+
+def _weights(folder: Path) -> list[str]:
+    return sorted(digest for name, digest in digests_of(folder).items() if name.endswith((".safetensors", ".bin")))
 
 
 def _save_whole(result: RestoreResult, output: Path, base: str, adapter: str | Path) -> None:

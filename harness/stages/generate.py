@@ -53,7 +53,7 @@ def cell_parts(
     """Everything that decides what a cell holds: model, adapter, task with its data, settings, engine and code."""
     return {
         "model": model.digest,
-        "files": model.files,
+        "files": dict(model.files),
         "adapter": adapter,
         "task": task.name,
         "definition": file_digest(task.path) if task.path else None,
@@ -61,6 +61,7 @@ def cell_parts(
         "limit": config.limit,
         "max_gen_toks": config.max_gen_toks,
         "dtype": config.dtype,
+        "date": str(config.date),
         "engine": engine if engine == "hf" else f"{engine} {vllm_version()}",
         "code": code_digest("harness/engines", "restore/models", "tasks", "vllm_setup.py"),
     }
