@@ -100,8 +100,7 @@ def check_finetune(config: RunConfig) -> Iterator[Fault]:
         seen = batch - batch % micro
         text = f"must be a multiple of micro_batch_size={micro}, got {batch}; a step would see {seen} rows"
         yield Fault("finetune.batch_size", text)
-    modules = config.finetune.target_modules
-    yield from twice("finetune.target_modules", () if isinstance(modules, str) else modules)
+    yield from twice("finetune.target_modules", config.finetune.target_modules)
     yield from _dose_faults(config)
 
 

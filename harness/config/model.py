@@ -99,7 +99,7 @@ class FinetuneConfig(_Frozen):
     alpha: PositiveFloat | None = None
     """None stands for the rank, so that the adapter's scale is 1."""
     dropout: Share = 0.0
-    target_modules: Annotated[tuple[Text, ...], Field(min_length=1)] | Literal["all-linear"] = ("q_proj", "v_proj")
+    target_modules: Annotated[tuple[Text, ...], Field(min_length=1)] = ("q_proj", "v_proj")
     """Names of modules; `all-linear` stands for all linear layers but the head."""
     learning_rate: PositiveFloat = 2e-4
     batch_size: PositiveInt = 128
@@ -126,7 +126,7 @@ class FinetuneConfig(_Frozen):
     def lora(self) -> dict[str, Any]:
         """The adapter's part: rank, alpha, dropout and target_modules."""
         alpha = float(self.rank) if self.alpha is None else self.alpha
-        modules = self.target_modules if isinstance(self.target_modules, str) else list(self.target_modules)
+        modules = list(self.target_modules)
         return {"rank": self.rank, "alpha": alpha, "dropout": self.dropout, "target_modules": modules}
 
 
