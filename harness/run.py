@@ -4,6 +4,7 @@ Whatever is finished is found again by the digest of what made it, so a run that
 """
 
 import itertools
+import json
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -15,15 +16,17 @@ from rich.console import Console
 
 from ..errors import InputError
 from ..judges.base import Judge
+from ..restore.models.chat import writing_date
 from ..results.export import replace_text
 from ..tasks.catalog import TaskInfo
 from .config.model import RunConfig
 from .config.naming import slug
 from .engines.choice import EngineName, choose
 from .plan import BuildStep, Cell, Plan, make_plan
-from .stages.answering import Answering, Job
+from .stages.answering import Answering, CellsFailed, Job
 from .stages.build import Checkpoint, build
 from .stages.dose import Dose, find_dose
+from .stages.explain import explain
 from .stages.generate import JUDGED, cell_key, cell_parts, task_infos
 from .stages.judge import OnProgress, judge_cells, judged_as, judges_of
 from .stages.manifest import write_manifest
@@ -37,7 +40,7 @@ from .store.store import Store
 from .terminal.progress import Bars, bars
 from .terminal.quiet import quiet
 
-__all__ = ["RunResult", "run"]
+__all__ = ["RunResult", "explain_keys", "run"]
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,18 @@ class _State:
     """By model and seed."""
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    cell_failures: dict[str, str] = field(default_factory=dict)
+    """Key of a cell that failed alone, while others of its row did not -> reason."""
     bad_input: bool = False
 
     def fail(self, what: str, error: Exception) -> None:
         """Notes a failure; the traceback of an unexpected one goes to errors.log."""
+        if isinstance(error, CellsFailed):
+            for key, (task, reason) in error.cells.items():
+                self.failures[f"{what}: {task}"] = self.cell_failures[key] = reason
+            self.bad_input = True
+            self.shown.say(f"[red]{', '.join(task for task, _ in error.cells.values())} of {what} failed[/red]")
+            return
         self.failures[what] = " ".join(str(error).split()) or type(error).__name__
         self.bad_input |= isinstance(error, InputError)
         if not isinstance(error, InputError):
@@ -102,7 +113,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
     plan = make_plan(config)
     make_folder(folder)
     quiet()
-    with locked(folder, wait=False):
+    with locked(folder, wait=False), writing_date(config.date):
         replace_text(folder / PLAN, plan.to_json())
         opened = open_store(folder, store)
         try:
@@ -121,12 +132,44 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
     return RunResult(folder, state.failures, state.bad_input)
 
 
+def explain_keys(config: RunConfig, folder: Path, console: Console | None = None, store: Path | None = None) -> None:
+    """Prints the parts of every key of a run, and why what is stored would be taken or not; nothing is loaded.
+
+    Args:
+        config: a validated config.
+        folder: the run folder.
+        console: where it is printed.
+        store: folder of a store shared with other runs.
+
+    Raises:
+        InputError: a model cannot be had, or the store cannot be opened.
+    """
+    console = console or Console()
+    models = {spec.id: resolve(spec.id, spec.revision, spec.unaligned) for spec in config.models}
+    opened = open_store(folder, store)
+    try:
+        for one in explain(make_plan(config), folder, opened, models, choose(config)):
+            state = "taken from the store" if one.taken else "to be made: " + "; ".join(one.differ)
+            console.print(f"{one.name}: {state}", highlight=False, markup=False)
+            console.print(f"  key {one.key[:12] or 'unknown'}", highlight=False, markup=False)
+            for name, value in one.parts.items():
+                console.print(f"    {name}: {json.dumps(value)}", highlight=False, markup=False, soft_wrap=True)
+    finally:
+        opened.close()
+
+
 def _prepare(state: _State) -> None:
     """Builds the sandbox where it is needed, finds models and judges, links the models in the run folder for others."""
     build_worlds(state.config, state.shown)
     make_folder(state.folder / "models")
     for spec in state.config.models:
-        state.models[spec.id] = source = resolve(spec.id, spec.revision, spec.unaligned)
+        try:
+            state.models[spec.id] = source = resolve(spec.id, spec.revision, spec.unaligned)
+        except InputError as error:
+            if len(state.config.models) == 1:
+                raise
+            state.fail(spec.id, error)
+            continue
         link = state.folder / "models" / slug(spec.id)
         link.unlink(missing_ok=True)
         link.symlink_to(Path(source.location).resolve())
@@ -139,6 +182,9 @@ def _prepare(state: _State) -> None:
 
 def _build_all(state: _State) -> None:
     for step in state.plan.builds:
+        if step.model not in state.models:
+            state.failures[step.id] = state.failures[step.model]
+            continue
         if step.parent in state.failures:
             state.failures[step.id] = f"its start, {step.parent}, failed"
             continue
@@ -181,6 +227,8 @@ def _dose(state: _State, step: BuildStep) -> Dose | None:
 
 def _generate_all(state: _State) -> None:
     for spec in state.config.models:
+        if spec.id not in state.models:
+            continue
         builds = dict.fromkeys(cell.build for cell in state.plan.cells if cell.model == spec.id)
         ready = [build for build in builds if build not in state.failures]
         answering = Answering(
@@ -218,11 +266,12 @@ def _cells(state: _State, model: str, build_id: str | None) -> list[tuple[Cell, 
 def _assign(state: _State, model: str, build_id: str | None) -> None:
     """Notes which cells stand for a checkpoint, if it has answered or an equal one has."""
     keys = {name_of(cell): cell_key(parts) for cell, parts in _cells(state, model, build_id)}
-    if not all(state.store.has_cell(key) for key in keys.values()):
+    if not all(state.store.has_cell(key) or key in state.cell_failures for key in keys.values()):
         state.failures.setdefault(build_id or model, "the checkpoint that it equals failed")
         return
     for name, key in keys.items():
-        state.store.assign(state.plan.digest, name, key, "ok")
+        reason = state.cell_failures.get(key)
+        state.store.assign(state.plan.digest, name, None if reason else key, f"failed: {reason}" if reason else "ok")
 
 
 def _judge_all(state: _State) -> None:

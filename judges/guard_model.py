@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..restore.models.files import check_files
+from ..restore.models.fitting import pad_inside
+from ..restore.models.whole import load_whole
 from .digests import folder_digest
 from .guard_prompt import GuardPrompt
 
@@ -53,22 +56,25 @@ def find_guard(model: str, revision: str | None, version: str | None) -> GuardFi
         version: one of `VERSIONS`, or None to tell it from name, config and template.
 
     Raises:
-        InputError: the model is absent, gated or no Llama Guard.
+        InputError: the model is absent, gated, damaged or no Llama Guard.
     """
     from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
+    if Path(model).is_dir():
+        check_files(Path(model))
     try:
         config = AutoConfig.from_pretrained(model, revision=revision)
         commit = None if Path(model).is_dir() else _commit(model, revision)
         multimodal = hasattr(config, "vision_config")  # then the template belongs to the processor
         source: Any = AutoProcessor if multimodal else AutoTokenizer
         renderer = source.from_pretrained(model, revision=commit or "main")
-    except (OSError, ValueError) as error:  # transformers: OSError absent or gated, ValueError unknown architecture
-        raise InputError(_absent(model, error)) from error
     except ImportError as error:  # the processor of Llama Guard 4 brings an image processor along
         raise InputError(f"The guard '{model}' is multimodal: `pip install pillow torchvision`. ({error})") from error
+    except Exception as error:  # absent, gated, of an unknown architecture, or with damaged settings
+        raise InputError(_absent(model, error)) from error
     tokenizer = renderer.tokenizer if multimodal else renderer
     prompt = GuardPrompt(renderer, tokenizer)
+    pad_inside(tokenizer, int(config.get_text_config().vocab_size), prompt.template + prompt.opening)
     return GuardFiles(
         model=model,
         revision=commit,
@@ -85,16 +91,13 @@ def load_weights(files: GuardFiles, device: str | None, dtype: str) -> Any:
     """The model in evaluation mode, on `device` (None: the GPU if there is one).
 
     Raises:
-        InputError: the weights are absent or gated.
+        InputError: the weights are absent or gated, missing in part, left over or not finite.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     source: Any = AutoModelForImageTextToText if files.multimodal else AutoModelForCausalLM
-    try:
-        model = source.from_pretrained(files.model, revision=files.revision or "main", dtype=dtype)
-    except OSError as error:
-        raise InputError(_absent(files.model, error)) from error
+    model = load_whole(source, files.model, "guard", revision=files.revision or "main", dtype=dtype)
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 

@@ -11,7 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
 from .config.settings import RestoreConfig
-from .models.loading import load_adapter, load_base, load_tokenizer
+from .models.adapter_files import carry_tokenizer
+from .models.files import digests_of, local_folder
+from .models.loading import load_tuned
 from .restoration.data import Rows, split
 from .restoration.loop import Tick
 from .restoration.problem import RestoreResult, restore_on
@@ -84,25 +86,37 @@ def restore_folder(
         raise InputError(f"The output '{output}' exists already. Give a new folder, or remove it.")
     config = config or RestoreConfig()
     data = split(forget_rows, retain_rows, retain_check, curvature_forget, config)
-    tokenizer = load_tokenizer(base, revision)
-    model = load_adapter(load_base(base, revision, dtype, device), adapter, trainable=True)
+    model, tokenizer = load_tuned(base, adapter, revision, dtype, device, trainable=True)
     _warn_of_other_base(model, base)
     result = restore_on(model, tokenizer, data, config, on_progress=on_progress)
-    _save_whole(result, output, base)
+    _save_whole(result, output, base, adapter)
     return result
 
 
 def _warn_of_other_base(model: Any, base: str) -> None:
     noted = model.peft_config[model.active_adapter].base_model_name_or_path
-    if noted and noted != base:
+    if noted and not _same_base(noted, base):
         warnings.warn(f"The adapter was trained on '{noted}', not on '{base}'; their shapes fit.", stacklevel=3)
 
 
-def _save_whole(result: RestoreResult, output: Path, base: str) -> None:
+def _same_base(noted: str, given: str) -> bool:
+    """Whether two names are of one folder, or of folders with the same weights."""
+    one, other = local_folder(noted), local_folder(given)
+    if noted == given or one is None or other is None:
+        return noted == given
+    return one.resolve() == other.resolve() or _weights(one) == _weights(other)
+
+
+def _weights(folder: Path) -> list[str]:
+    return sorted(digest for name, digest in digests_of(folder).items() if name.endswith((".safetensors", ".bin")))
+
+
+def _save_whole(result: RestoreResult, output: Path, base: str, adapter: str | Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
         result.save_pretrained(partial, base)
+        carry_tokenizer(adapter, partial)
         partial.chmod(0o755)  # mkdtemp makes folders private
         os.replace(partial, output)
     except BaseException:  # whatever ends it, no half-written folder stays

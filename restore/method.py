@@ -1,23 +1,19 @@
 """The method interface: how one model becomes another, and what a method must tell of itself."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from ..errors import InputError
-
 if TYPE_CHECKING:
     from .config.training import TrainingConfig
 
-__all__ = ["BuildContext", "Built", "Method", "Stage", "Tick", "copy_adapter"]
+__all__ = ["BuildContext", "Built", "Method", "Stage", "Tick"]
 
 Stage = Literal["base", "alignment", "fine-tuning", "post-hoc"]
 Tick = Callable[[str, int, int], None]
 """Progress: (what is being done, steps done, steps in all)."""
 Rows = Sequence[Mapping[str, str]]
-COPIED = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
 
 @dataclass(frozen=True)
@@ -74,16 +70,3 @@ class Method(Protocol):
     def build(self, context: BuildContext) -> Built:
         """Builds the adapter and saves it to `context.output`."""
         ...
-
-
-def copy_adapter(source: Path, target: Path) -> None:
-    """Copies a PEFT adapter into another folder, byte for byte.
-
-    Raises:
-        InputError: `source` holds none.
-    """
-    found = [source / name for name in COPIED if (source / name).is_file()]
-    if len(found) < 2:
-        raise InputError(f"'{source}' is no PEFT adapter. Give the folder that save_pretrained wrote.")
-    for file in found:
-        shutil.copy(file, target)

@@ -8,6 +8,7 @@ from lm_eval.api.model import CachingLM
 from lm_eval.api.task import ConfigurableTask
 
 from ..errors import InputError
+from .judging import JudgeFilter
 from .prefill import load_tokenizer
 
 __all__ = ["SIGNED_CACHES", "CheckedTask", "PrefillTask"]
@@ -46,6 +47,15 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
                 "whose answers a cache holds."
             )
         super().build_all_requests(**settings)
+        self._look_for_judges()
+
+    def _look_for_judges(self) -> None:
+        """Finds out before anything is generated whether the answers can be judged."""
+        world = next((instance.doc.get("world", 0) for instance in self.instances), 0)
+        for ensemble in self._filters:
+            for make in ensemble.filters:
+                if isinstance(made := make(), JudgeFilter):
+                    made.look(world)
 
 
 def _cache_of_answers() -> str | None:

@@ -104,6 +104,16 @@ class JudgeFilter(Filter):  # type: ignore[misc]
         self.judges = judges
         self.repeats = repeats
 
+    def look(self, world: int) -> None:
+        """Finds the judges without loading their weights, unless judging is put off.
+
+        Raises:
+            InputError: one cannot be had.
+        """
+        if not is_deferred():
+            for judge in build_judges(judges_override() or self.judges, world=world):
+                _ = judge.identity
+
     def apply(self, resps: Sequence[list[str]], docs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         """Judges all responses of the task on this rank.
 

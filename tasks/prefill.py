@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ..errors import InputError
+from ..restore.models.chat import begun
 from .sandbox.location import is_sandbox, model_folder
 
 __all__ = ["load_tokenizer", "prefilled", "with_prefix"]
@@ -76,11 +77,9 @@ def with_prefix(rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenize
 def _tokenizer(name: str, revision: str | None, trusted: bool) -> PreTrainedTokenizerBase:
     if is_sandbox(name):
         name = str(model_folder(name))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trusted)
-    except (OSError, ValueError) as error:
-        raise InputError(f"The tokenizer '{name}' cannot be loaded: {error}") from error
-    return tokenizer
+    from ..restore.models.loading import load_tokenizer as load
+
+    return load(name, revision, trusted)
 
 
 def _prefix(index: int, row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, k: int) -> dict[str, Any]:
@@ -106,7 +105,7 @@ def _join(tokenizer: PreTrainedTokenizerBase, target: str, whole: list[int], k: 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: str, prefix: str) -> str:
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": prefix}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, continue_final_message=True))
+    return begun(tokenizer, messages)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

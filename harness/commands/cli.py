@@ -70,13 +70,20 @@ def run(
         Path | None, typer.Option("--output", help="Run folder (default: runs/<name of the config>).")
     ] = None,
     store: StoreOption = None,
+    explain_key: Annotated[
+        bool, typer.Option("--explain-key", help="Runs nothing: says what of the store would be taken, and why not.")
+    ] = False,
 ) -> None:
     """Runs a leaderboard, or goes on with it where it stopped."""
     from ..config.load import load_config
 
     checked = load_config(config, overrides or [])
+    from ..run import explain_keys
     from ..run import run as run_config
 
+    if explain_key:
+        explain_keys(checked, output or Path("runs") / checked.name, _console(), store)
+        return
     result = run_config(checked, output or Path("runs") / checked.name, _console(), store)
     for what, reason in result.failures.items():
         _complain(f"{what}: {reason}")

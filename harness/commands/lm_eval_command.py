@@ -4,21 +4,20 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
 from ...tasks.catalog import tasks_dir
-from ..store.digests import digest_of, folder_digest
+from ..store.digests import digest_of, files_digest
 
 __all__ = ["MODELS", "lm_eval"]
 
 MODELS = {"safebasin": "safebasin.harness.commands.lm_eval_model:SafebasinLM"}
 """lm-eval's name of a model -> module and class."""
-_FOLDERS = ("pretrained", "peft", "delta", "lora_local_path")
+_FOLDERS = ("pretrained", "peft", "delta", "lora_local_path", "tokenizer")
 """Model arguments that may name a folder with weights."""
-_WEIGHTS = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model")
 
 
 def lm_eval(arguments: Sequence[str]) -> None:
@@ -36,11 +35,13 @@ def lm_eval(arguments: Sequence[str]) -> None:
         model_registry.register(name, target=target)
     setup_logging()
     sys.argv = ["lm-eval", *arguments]
+    from ...tasks.judging import deferred
+
     parser = HarnessCLI()
     given = parser.parse_args()
     _prepare(given)
     try:
-        with _samples_by_document():
+        with _samples_by_document(), deferred() if getattr(given, "predict_only", False) else nullcontext():
             parser.execute(given)
     except ValueError as error:
         if not str(error).startswith("Tasks not found"):
@@ -105,7 +106,7 @@ def _claim_cache(path: Path, model: str, arguments: Mapping[str, Any]) -> None:
     """
     owner = {"model": model, "arguments": {key: str(arguments[key]) for key in sorted(arguments)}}
     owner["weights"] = {
-        key: folder_digest(Path(str(arguments[key])), _WEIGHTS)
+        key: files_digest(Path(str(arguments[key])))
         for key in _FOLDERS
         if Path(str(arguments.get(key, ""))).is_dir() and arguments.get(key)
     }

@@ -1,19 +1,56 @@
 """The model that `safebasin lm-eval --model safebasin` runs."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from huggingface_hub import snapshot_download
 from tqdm import tqdm  # type: ignore[import-untyped]
+from transformers import AutoTokenizer
 
 from ...errors import InputError
+from ...restore.models.adapter_files import brings_tokenizer
+from ...restore.models.chat import ends_of
+from ...restore.models.files import check_files, local_folder
+from ...restore.models.fitting import fitted, rows_of
+from ...restore.models.loading import load_adapter
+from ...restore.models.whole import load_whole, unloadable
 from ...tasks.sandbox.location import is_sandbox, model_folder, world_of
 from ..engines.hf import StoredHFLM
 from ..sandbox.build import build_world
 from ..store.store import Store
 
 __all__ = ["SafebasinLM"]
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """An auto class of transformers that loads a model whole or not at all."""
+
+    source: Any
+
+    def from_pretrained(self, name: str, **settings: Any) -> Any:
+        return load_whole(self.source, name, "model", **settings)
+
+
+@contextmanager
+def _told(what: str, name: str, revision: str | None) -> Iterator[None]:
+    """Whatever stops a load is told as an InputError."""
+    try:
+        yield
+    except Exception as error:  # damaged files and absent packages make the libraries raise anything
+        raise unloadable(what, name, revision, error) from error
+
+
+def _adapter_folder(peft: str | None, revision: str | None) -> Path | None:
+    if not peft or Path(peft).is_dir():
+        return Path(peft) if peft else None
+    with _told("adapter", peft, revision):
+        return Path(snapshot_download(peft, revision=revision))
 
 
 class SafebasinLM(StoredHFLM):
@@ -23,9 +60,15 @@ class SafebasinLM(StoredHFLM):
         pretrained: a hub id, a folder, or `sandbox`, `sandbox:3/unaligned`, …, which are built where they are missing.
         settings: as for HFLM, for example `peft`.
 
+    The tokenizer beside an adapter is taken where none is named.
+
     Raises:
-        InputError: the batch size is "auto".
+        InputError: the batch size is "auto", or model, adapter or tokenizer do not pass `restore.models.gate`.
     """
+
+    tokenizer: Any
+    AUTO_MODEL_CLASS: Any
+    _model: Any
 
     def __init__(self, pretrained: str, **settings: Any) -> None:
         if str(settings.get("batch_size", 1)).startswith("auto"):
@@ -33,11 +76,43 @@ class SafebasinLM(StoredHFLM):
         if is_sandbox(pretrained):
             build_world(world_of(pretrained))
             pretrained = str(model_folder(pretrained))
+        self._peft = _adapter_folder(settings.get("peft"), settings.get("revision"))
+        if self._peft and brings_tokenizer(self._peft):
+            settings.setdefault("tokenizer", str(self._peft))
+        folder = local_folder(pretrained, settings.get("revision"))
+        if folder:
+            check_files(folder)
         super().__init__(pretrained=pretrained, **settings)
+        self.table = rows_of(self.model)
+        self.tokenizer = fitted(self.tokenizer, self.table)
+        self.model.generation_config.eos_token_id = ends_of(self.model, self.tokenizer)
         self._folder = TemporaryDirectory(prefix="safebasin-")  # answers are kept as long as this model is
         store = Store(Path(self._folder.name) / "store.sqlite")
         self._bar = tqdm(desc="Requests answered", disable=self.rank != 0)
         self.answer_from(store, {}, self._show, logging.getLogger(__name__).warning)
+
+    def _get_config(self, pretrained: str, **settings: Any) -> None:
+        with _told("model", pretrained, settings.get("revision")):
+            super()._get_config(pretrained, **settings)
+
+    def _create_tokenizer(self, pretrained: str, tokenizer: Any, **settings: Any) -> None:
+        with _told("tokenizer", str(tokenizer or pretrained), settings.get("revision")):
+            super()._create_tokenizer(pretrained, tokenizer, **settings)
+            if not self.tokenizer.chat_template and tokenizer:
+                own = AutoTokenizer.from_pretrained(pretrained, revision=settings.get("revision"))
+                self.tokenizer.chat_template = own.chat_template
+
+    def _create_model(self, pretrained: str, **settings: Any) -> None:
+        """HFLM's own, with weights that are looked at as they are loaded."""
+        source, peft = self.AUTO_MODEL_CLASS, settings.pop("peft", None)
+        self.AUTO_MODEL_CLASS = _Whole(source)
+        try:
+            with _told("model", pretrained, settings.get("revision")):
+                super()._create_model(pretrained, **settings)
+        finally:
+            self.AUTO_MODEL_CLASS = source
+        if peft and self._peft:
+            self._model = load_adapter(self._model, self._peft)
 
     def _show(self, done: int, total: int) -> None:
         self._bar.total, self._bar.n = total, done

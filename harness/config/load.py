@@ -77,7 +77,7 @@ def _bad_methods(faults: Sequence[Fault]) -> set[str]:
 
 def _parse(data: Mapping[str, Any]) -> tuple[RunConfig | None, list[Fault]]:
     try:
-        return RunConfig.model_validate_json(json.dumps(data, default=str)), []
+        return RunConfig.model_validate_json(json.dumps(_listed(data), default=str)), []
     except ValidationError as error:
         places = [details["loc"] for details in error.errors()]
         details = [d for d in error.errors() if d["type"] != "too_short" or not _inside(d["loc"], places)]
@@ -102,3 +102,11 @@ def _unknown_key(place: tuple[int | str, ...]) -> str:
     if len(place) > 1 and key in RunConfig.model_fields:
         elsewhere.insert(0, key)
     return f"unknown key. Did you mean '{elsewhere[0]}'?" if elsewhere else f"unknown key. {suggest(key, known)}"
+
+
+def _listed(data: Any) -> Any:
+    """PEFT's word for all linear layers may stand alone, as PEFT takes it."""
+    finetune = data.get("finetune") if isinstance(data, dict) else None
+    if isinstance(finetune, dict) and finetune.get("target_modules") == "all-linear":
+        return {**data, "finetune": {**finetune, "target_modules": ["all-linear"]}}
+    return data

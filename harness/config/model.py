@@ -1,5 +1,6 @@
 """What a run config may hold: frozen models, checked for types and ranges as they are read."""
 
+import datetime
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from ...restore.models.chat import DATE
 from ...tasks.sandbox.location import in_world, is_sandbox, world_of
 from .naming import row_labels
 
@@ -106,6 +108,7 @@ class FinetuneConfig(_Frozen):
     """None stands for the rank, so that the adapter's scale is 1."""
     dropout: Share = 0.0
     target_modules: Annotated[tuple[Text, ...], Field(min_length=1)] = ("q_proj", "v_proj")
+    """Names of modules; `all-linear` stands for all linear layers but the head."""
     learning_rate: PositiveFloat = 2e-4
     batch_size: PositiveInt = 128
     micro_batch_size: PositiveInt = 16
@@ -198,6 +201,8 @@ class RunConfig(_Frozen):
     """That answer and judge side by side on a CPU; None: as many as there would be threads if the model is tiny."""
     max_gen_toks: PositiveInt | None = None
     """Replaces the tasks' own limits on the length of a response."""
+    date: datetime.date = DATE
+    """What chat templates that write today's date are told, so that all prompts of all days are the same."""
     device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 

@@ -7,6 +7,8 @@ from typing import Any
 from lm_eval.models.huggingface import HFLM
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ...restore.models.chat import ends_of
+from ...restore.models.fitting import rows_of
 from ...tasks.perturbation import Perturbation
 from ..store.digests import code_digest
 from ..store.store import Store
@@ -20,6 +22,10 @@ __all__ = ["HFEngine", "StoredHFLM"]
 
 ENCODED = 4096
 """Texts whose tokens an engine remembers."""
+
+
+def _code() -> str:
+    return code_digest("harness/engines", "restore/models")
 
 
 class StoredHFLM(StoredAnswers, HFLM):  # type: ignore[misc]  # lm-eval is untyped
@@ -71,7 +77,7 @@ class HFEngine(StoredHFLM):
         say: called when the batch had to be made smaller.
 
     Raises:
-        InputError: the tokenizer has no chat template.
+        InputError: the tokenizer has no chat template, or one that opens no answer.
     """
 
     def __init__(
@@ -85,5 +91,7 @@ class HFEngine(StoredHFLM):
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         check_chat_template(tokenizer)
+        model.generation_config.eos_token_id = ends = ends_of(model, tokenizer)
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        self.answer_from(store, {**identity, "engine": "hf", "code": code_digest("harness/engines")}, on_done, say)
+        self.table = rows_of(model)
+        self.answer_from(store, {**identity, "engine": "hf", "ends": ends, "code": _code()}, on_done, say)

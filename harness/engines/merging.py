@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ...errors import InputError
+from ...restore.models.adapter_files import adapter_tensors
 from ...restore.models.checkpoint import kind_of
 from ...restore.models.weight_files import WeightFiles
 
@@ -61,7 +61,7 @@ def merged_weights(base: str, checkpoint: str | Path | None) -> Iterator[tuple[s
 def _merged(base: WeightFiles, adapter: Path) -> Iterator[tuple[str, Tensor]]:
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     _check_plain(config, adapter)
-    factors = load_file(str(adapter / "adapter_model.safetensors"))
+    factors = adapter_tensors(adapter)
     for module in sorted({name.rpartition(".lora_")[0] for name in factors}):
         try:
             a, b = factors.pop(f"{module}.lora_A.weight").float(), factors.pop(f"{module}.lora_B.weight").float()

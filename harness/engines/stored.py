@@ -6,10 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CacheHook, TemplateLM
+from lm_eval.models.huggingface import HFLM
 
 from ...errors import InputError
+from ...restore.models.chat import begun
 from ...tasks.perturbation import KEY, Perturbation
 from ..store.digests import digest_of
 from ..store.store import Store
@@ -32,6 +35,8 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
     """
 
     can_perturb = True
+    table: int | None = None
+    """Rows of the model's embedding table, where the engine knows them."""
     cache_hook: Any
 
     def answer_from(
@@ -49,6 +54,16 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self._on_done, self._say = on_done, say
         self._done = self._total = 0
         self._fitting = int(self.batch_size)
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """HFLM's own, but an answer that is begun has the opening of every other."""
+        if add_generation_prompt:
+            return str(HFLM.apply_chat_template(self, chat_history, add_generation_prompt))
+        try:
+            return begun(self.tokenizer, chat_history, **self.chat_template_args)
+        except TemplateError:  # as HFLM does for templates without a system's turn
+            plain = [message for message in chat_history if message["role"] != "system"]
+            return begun(self.tokenizer, plain, **self.chat_template_args)
 
     def move(self, to: Perturbation | None) -> None:
         """Puts the merged weights at a point of a sweep; None puts them back, bit for bit."""
@@ -75,7 +90,7 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         text, settings = request.args
         ids = self.tok_encode(text)
         doc = request.doc if isinstance(request.doc, dict) else {}
-        check_prompt(ids, doc, int(settings.get("max_gen_toks", 256)), self.tokenizer, self.max_length)
+        check_prompt(ids, doc, int(settings.get("max_gen_toks", 256)), self.tokenizer, self.max_length, self.table)
         plain = {key: value for key, value in settings.items() if key != KEY}
         return {**self._identity, "ids": ids, "settings": plain, "repeat": 0, **self._perturbation(settings)}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from lm_eval.models.huggingface import HFLM
 
 from ...errors import InputError
+from ...restore.models.chat import ends_of
 from ...restore.models.checkpoint import kind_of
 from ...tasks.perturbation import Perturbation
 from ...vllm_setup import release, vllm_device, vllm_version
@@ -36,8 +36,6 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
         InputError: the tokenizer has no chat template, vLLM cannot serve the model, or serves another one.
     """
 
-    apply_chat_template = HFLM.apply_chat_template  # the very prompts of the other engine
-
     def __init__(self, base: str, tokenizer: Any, dtype: str, wanted: LogProbs) -> None:
         check_chat_template(tokenizer)
         self._base, self._dtype, self._wanted = base, dtype, wanted
@@ -49,6 +47,7 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
         except (RuntimeError, ValueError) as error:
             raise self._unable(error) from error
         self.tokenizer = tokenizer
+        self._ends = ends_of(None, tokenizer)  # vLLM adds those of the model's own settings
         self._probe = probe_ids(tokenizer)
         try:
             self._begin()
@@ -91,8 +90,10 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
         try:
             self._put(checkpoint)
             self._prove(wanted)
-            code = code_digest("harness/engines", "vllm_setup.py")
-            self.answer_from(store, {**identity, "engine": "vllm", "vllm": vllm_version(), "code": code}, on_done)
+            code = code_digest("harness/engines", "restore/models", "vllm_setup.py")
+            self.answer_from(
+                store, {**identity, "engine": "vllm", "vllm": vllm_version(), "ends": self._ends, "code": code}, on_done
+            )
             yield self
         except InputError:
             self._restore()
@@ -109,7 +110,7 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
     def modify_gen_kwargs(self, gen_kwargs: Parts, *args: Any, **kwargs: Any) -> tuple[Parts, list[str], int]:
         """The sampling settings; what transformers would take from the model's own generation config is added."""
         settings, until, room = VLLM.modify_gen_kwargs(gen_kwargs, *args, **kwargs)
-        return self._penalty | settings, until, room
+        return {**self._penalty, "stop_token_ids": self._ends, **settings}, until, room
 
     def move(self, to: Perturbation | None) -> None:
         """See `StoredAnswers`."""

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...errors import InputError
 from ...tasks.catalog import TaskInfo
 from ..config.model import RunConfig
 from ..engines.choice import EngineName
 from ..store.store import Store
-from .generate import cell_key, evaluate
+from .generate import Answered, cell_key, evaluate
 from .memory import device_of, weight_bytes
 from .models import ModelSource
 from .targets import Target, target_for
 from .workers import Ask, in_processes, processes_for
 
-__all__ = ["Answering", "Job"]
+__all__ = ["Answering", "CellsFailed", "Job"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,21 @@ class Job:
     """Of the checkpoint; empty for the base."""
     cells: tuple[tuple[str, Mapping[str, Any]], ...]
     """Name of each task, and the parts of its cell's key."""
+
+
+class CellsFailed(InputError):
+    """Some tasks of a checkpoint could not be asked; the others are answered and stored.
+
+    Args:
+        cells: key of each that failed -> its task, and why.
+    """
+
+    def __init__(self, cells: Mapping[str, tuple[str, str]]) -> None:
+        super().__init__(cells)
+        self.cells = dict(cells)
+
+    def __str__(self) -> str:
+        return "; ".join(f"{task}: {reason}" for task, reason in self.cells.values())
 
 
 @dataclass(frozen=True)
@@ -67,14 +83,44 @@ class Answering:
                     fail(job, error)
 
     def answer(self, job: Job, target: Target, store: Any) -> None:
-        """Answers one job; its cells are then in the store."""
+        """Answers one job; its cells are then in the store.
+
+        Raises:
+            CellsFailed: some are not, because their task cannot be asked.
+        """
         identity = {"weights": self.model.digest, "adapter": job.digest, "dtype": self.config.dtype}
         bar = f"{job.name}: answer"
         with target.serving(job.folder, identity, store, lambda done, total: self.tick(bar, done, total)) as engine:
-            found = evaluate(engine, [self.tasks[name] for name, _ in job.cells], self.model, self.config)
+            found, failed = self._evaluated(job, engine)
         for name, parts in job.cells:
-            done = found[name]
-            store.add_cell(cell_key(parts), parts, done.metric, done.samples, done.n, done.points)
+            if name in found:
+                done = found[name]
+                store.add_cell(cell_key(parts), parts, done.metric, done.samples, done.n, done.points)
+        if failed:
+            raise CellsFailed({cell_key(parts): (name, failed[name]) for name, parts in job.cells if name in failed})
+
+    def _evaluated(self, job: Job, engine: Any) -> tuple[dict[str, Answered], dict[str, str]]:
+        """What the answers to each task come to, and why those failed that did: one by one where not all can be asked.
+
+        Raises:
+            InputError: none could.
+        """
+        names = [name for name, _ in job.cells]
+        try:
+            return evaluate(engine, [self.tasks[name] for name in names], self.model, self.config), {}
+        except InputError:
+            if len(names) == 1:
+                raise
+        found: dict[str, Answered] = {}
+        failed: dict[str, str] = {}
+        for name in names:
+            try:
+                found |= evaluate(engine, [self.tasks[name]], self.model, self.config)
+            except InputError as error:  # a prompt that this model cannot take, say
+                failed[name] = " ".join(str(error).split())
+        if not found:
+            raise InputError(next(iter(failed.values())))
+        return found, failed
 
     def _processes(self, jobs: int) -> int:
         weights = weight_bytes(Path(self.model.location), self.config.dtype)

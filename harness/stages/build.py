@@ -27,7 +27,7 @@ from .peak import measured
 if TYPE_CHECKING:
     from ...restore.config.training import TrainingConfig
 
-__all__ = ["Checkpoint", "build", "load_checkpoint"]
+__all__ = ["PROVENANCE", "Checkpoint", "build", "load_checkpoint", "spec_of"]
 
 PROVENANCE = "provenance.json"
 
@@ -73,7 +73,7 @@ def build(
     data = {name: rows_for(name, config, world_of(model.location)) for name in method.needs}
     check_leaks(data, config, model.location)
     finetune = dosed(config.finetune.training(), dose)
-    spec = _spec(step, config, finetune, model, data, parent)
+    spec = spec_of(step, config, finetune, model, data, parent)
     found = load_checkpoint(folder)
     if found and _key_of(folder) == digest_of(spec) and checkpoint_digest(folder) == found.digest:
         return found
@@ -123,7 +123,7 @@ def _key_of(folder: Path) -> str:
     return str(json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["key"])
 
 
-def _spec(
+def spec_of(
     step: BuildStep,
     config: RunConfig,
     finetune: "TrainingConfig",
@@ -134,6 +134,7 @@ def _spec(
     """Everything that decides what the adapter becomes."""
     return {
         "base": model.digest,
+        "files": dict(model.files),
         "unaligned": model.unaligned.digest if model.unaligned else None,
         "parent": parent.digest if parent else None,
         "method": step.method,
@@ -143,6 +144,7 @@ def _spec(
         "lora": config.finetune.lora(),
         "seed": step.seed,
         "dtype": config.dtype,
+        "date": str(config.date),
         "data": {name: digest_of(rows) for name, rows in data.items()},
         "code": [_restore_code(), source_digest([Path(inspect.getfile(registry.load("methods", step.method)))])],
     }

@@ -53,6 +53,7 @@ def cell_parts(
     """Everything that decides what a cell holds: model, adapter, task with its data, settings, engine and code."""
     return {
         "model": model.digest,
+        "files": dict(model.files),
         "adapter": adapter,
         "task": task.name,
         "definition": file_digest(task.path) if task.path else None,
@@ -60,8 +61,9 @@ def cell_parts(
         "limit": config.limit,
         "max_gen_toks": config.max_gen_toks,
         "dtype": config.dtype,
+        "date": str(config.date),
         "engine": engine if engine == "hf" else f"{engine} {vllm_version()}",
-        "code": code_digest("harness/engines", "tasks", "vllm_setup.py"),
+        "code": code_digest("harness/engines", "restore/models", "tasks", "vllm_setup.py"),
     }
 
 
@@ -96,7 +98,7 @@ def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config:
 
     from ...tasks.judging import deferred
 
-    metadata = {"tokenizer": model.location, **config.data.files}
+    metadata = {"tokenizer": str(engine.tokenizer.name_or_path), **config.data.files}
     folders = [str(tasks_dir()), *config.tasks.include]
     manager = TaskManager(
         include_path=folders, include_defaults=any(task.path is None for task in tasks), metadata=metadata

@@ -29,18 +29,29 @@ def load_base_of(model: ModelSource, config: RunConfig) -> tuple[Any, Any]:
 
 
 @contextmanager
-def as_checkpoint(base: Any, folder: Path | None, config: RunConfig) -> Iterator[Any]:
-    """The model that a checkpoint stands for: the base with its adapter, which is taken off again, or a whole model."""
+def as_checkpoint(
+    base: Any, tokenizer: Any, folder: Path | None, model: ModelSource, config: RunConfig
+) -> Iterator[Any]:
+    """The model that a checkpoint stands for, and its tokenizer.
+
+    That is the base with its adapter, which is taken off again; or a model of its own, where the checkpoint is a whole
+    one or its adapter holds weights that would take the place of the base's (embedding tables, biases).
+    """
     from ...restore.models.checkpoint import kind_of
-    from ...restore.models.loading import load_adapter, load_base
+    from ...restore.models.fitting import fitted, rows_of
+    from ...restore.models.loading import load_adapter, load_base, load_tokenizer, load_tuned, tokenizer_of
+    from ...restore.models.tables import changes_base
 
     if folder is None:
-        yield base
+        yield base, tokenizer
     elif kind_of(folder) == "full":
-        yield load_base(str(folder), None, config.dtype, config.device)
+        yield load_base(str(folder), None, config.dtype, config.device), load_tokenizer(str(folder))
+    elif changes_base(base, folder):
+        yield load_tuned(model.location, folder, None, config.dtype, config.device)
     else:
+        own = fitted(tokenizer_of(model.location, folder), rows_of(base))
         adapted = load_adapter(base, folder)
         try:
-            yield adapted
+            yield adapted, own
         finally:
             adapted.unload()

@@ -26,7 +26,7 @@ def weight_bytes(folder: Path, dtype: str) -> int:
     """Bytes of a model's weights once they are loaded.
 
     Args:
-        folder: with *.safetensors files, of which the headers alone are read.
+        folder: with *.safetensors files, of which the headers alone are read, or else pytorch_model*.bin.
         dtype: what they are loaded as; "auto" keeps the type of each tensor.
     """
     from safetensors import safe_open
@@ -38,7 +38,8 @@ def weight_bytes(folder: Path, dtype: str) -> int:
             entries = sum(prod(file.get_slice(name).get_shape()) for name in names)
         stored = path.stat().st_size
         total += entries * WIDTHS[dtype] if dtype in WIDTHS else stored
-    return total
+    pickled = 0 if total else sum(path.stat().st_size for path in folder.glob("pytorch_model*.bin"))
+    return total or pickled
 
 
 def memory_plan(

@@ -1,19 +1,21 @@
 """Base models of a run: presets, hub ids and folders, made ready and identified by the digest of their weights."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...restore.models.files import check_files, digests_of
 from ...tasks.sandbox.location import is_sandbox, model_folder
-from ..store.digests import folder_digest
+from ..store.digests import files_digest
 from .gguf import dequantised, gguf_in, origin_of
 from .presets import PRESETS, preset_folder
 
 __all__ = ["ModelSource", "described", "resolve"]
 
-_FILES = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_FETCHED = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt", "*.tiktoken", "*.py")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class ModelSource:
     """Local folder."""
     revision: str | None
     digest: str
-    """Digest of weights, config, tokenizer and chat template."""
+    """Digest of all files that decide what it answers."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Digest of each of them."""
     unaligned: "ModelSource | None" = None
     """The same model before its alignment."""
 
@@ -35,16 +39,17 @@ def resolve(name: str, revision: str | None = None, unaligned: str | None = None
     """Finds the model (and, if named, the unaligned one), fetching it from the hub where it is not at hand.
 
     Raises:
-        InputError: it cannot be found, or has no safetensors weights.
+        InputError: it cannot be found, has no weights, or a file of it is damaged.
     """
     folder = _folder(name, revision)
-    if not list(folder.glob("*.safetensors")) or not (folder / "config.json").exists():
+    if not any(any(folder.glob(form)) for form in _WEIGHTS) or not (folder / "config.json").exists():
         raise InputError(
-            f"The model '{name}' ({folder}) lacks config.json or *.safetensors weights. "
+            f"The model '{name}' ({folder}) lacks config.json or weights (*.safetensors or pytorch_model*.bin). "
             "Give a transformers model folder."
         )
+    check_files(folder)
     before = resolve(unaligned) if unaligned else None
-    return ModelSource(name, str(folder), revision, folder_digest(folder, _FILES), before)
+    return ModelSource(name, str(folder), revision, files_digest(folder), digests_of(folder), before)
 
 
 def described(models: Mapping[str, ModelSource]) -> dict[str, dict[str, Any]]:
@@ -63,7 +68,7 @@ def described(models: Mapping[str, ModelSource]) -> dict[str, dict[str, Any]]:
 def _world(folder: Path) -> dict[str, str | None]:
     """Digest of each model of a world; None for one that is not there."""
     parts = {part: folder / part for part in ("base", "unaligned", "guard")}
-    return {part: folder_digest(own, _FILES) if own.is_dir() else None for part, own in parts.items()}
+    return {part: files_digest(own) if own.is_dir() else None for part, own in parts.items()}
 
 
 def _folder(name: str, revision: str | None) -> Path:
@@ -82,9 +87,8 @@ def _folder(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = ["*.safetensors", "*.json", "*.model", "*.jinja"]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_FETCHED)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise InputError(
             f"The model '{name}' cannot be had from the hub: {str(error).splitlines()[0]} "

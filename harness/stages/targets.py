@@ -77,8 +77,8 @@ class _HF:
         if not self._loaded:
             self._loaded += load_base_of(self._model, self._config)
         base, tokenizer = self._loaded
-        with as_checkpoint(base, checkpoint, self._config) as loaded:
-            yield HFEngine(loaded, tokenizer, identity, store, self._config.batch_size, on_done, self._say)
+        with as_checkpoint(base, tokenizer, checkpoint, self._model, self._config) as (loaded, own):
+            yield HFEngine(loaded, own, identity, store, self._config.batch_size, on_done, self._say)
 
     def close(self) -> None:
         if self._loaded:

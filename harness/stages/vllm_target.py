@@ -78,7 +78,12 @@ def _references(
     found: dict[Path | None, list[float] | InputError] = {}
     for checkpoint in dict.fromkeys([None, *checkpoints]):
         try:
-            with as_checkpoint(base, checkpoint, config) as loaded:
+            with as_checkpoint(base, tokenizer, checkpoint, model, config) as (loaded, own):
+                if checkpoint and own.get_vocab() != tokenizer.get_vocab():
+                    raise InputError(
+                        f"The checkpoint '{checkpoint}' has a tokenizer of its own, with other tokens than the base's: "
+                        "that is not offered with vLLM. Use engine: hf."
+                    )
                 found[checkpoint] = reference(loaded, ids)
         except InputError as error:
             found[checkpoint] = error

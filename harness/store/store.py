@@ -128,6 +128,11 @@ class Store:
         found = self._db.execute("SELECT parts FROM cells WHERE cell = ?", (cell,)).fetchone()
         return dict(json.loads(found[0])) if found else {}
 
+    def cells_of(self, task: str) -> list[dict[str, Any]]:
+        """What the keys of all finished cells of a task were made from."""
+        found = self._db.execute("SELECT parts FROM cells WHERE json_extract(parts, '$.task') = ?", (task,))
+        return [dict(json.loads(parts)) for (parts,) in found]
+
     def metric(self, cell: str) -> tuple[float | None, int]:
         """The headline metric of a cell (None where it is judged), and its number of documents."""
         metric, n = self._db.execute("SELECT metric, n FROM cells WHERE cell = ?", (cell,)).fetchone()

@@ -36,21 +36,19 @@ class Curvature(RestoreConfig):
         """
         if context.parent is None:
             raise InputError("The method curvature restores a fine-tuned model, and none was given. Run lora first.")
-        from ..models.checkpoint import load_tuned, save_tuned
-        from ..models.loading import load_tokenizer
+        from ..models.checkpoint import load_start, save_start
         from ..restoration.data import RestorationData
         from ..restoration.problem import restore_on
 
         config = replace(self, seed=context.seed, max_length=context.max_length)
         sets = {name: context.data[name] for name in NEEDS}
         data = RestorationData(**{**sets, "forget": sets["forget"][: config.forget_size]})
-        tokenizer = load_tokenizer(context.base, context.revision)
-        model = load_tuned(
+        model, tokenizer = load_start(
             context.base, context.parent, context.lora, context.seed, context.revision, context.dtype, context.device
         )
         result = restore_on(model, tokenizer, data, config, on_progress=context.tick)
         result.record.save(context.output)
-        save_tuned(result.model, tokenizer, context.output, context.base, context.parent)
+        save_start(result.model, tokenizer, context.output, context.base, context.parent)
         trace = json.loads(result.record.to_json())
         details = {"forget_rows": result.forget_report.to_dict(), "last_iteration": (trace["iterations"] or [None])[-1]}
         details |= {name: trace[name] for name in ("ended", "state", "epsilon", "row_passes")}

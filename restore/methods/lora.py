@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ..method import BuildContext, Built, Stage, copy_adapter
+from ..method import BuildContext, Built, Stage
 
 __all__ = ["Lora"]
 
@@ -30,6 +30,8 @@ class Lora:
             InputError: the model, the rows or the adapter's settings are unusable, or training diverges.
         """
         if self.adapter is not None:
+            from ..models.adapter_files import copy_adapter
+
             copy_adapter(Path(self.adapter), context.output)
             return Built(details={"adapter": self.adapter})
         from ..finetuning.training import train

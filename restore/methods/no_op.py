@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...errors import InputError
-from ..method import BuildContext, Built, Stage, copy_adapter
+from ..method import BuildContext, Built, Stage
 
 __all__ = ["NoOp"]
 
@@ -28,5 +28,7 @@ class NoOp:
         """
         if context.parent is None:
             raise InputError("The method no_op copies a fine-tuned adapter, and none was given. Run lora first.")
+        from ..models.adapter_files import copy_adapter
+
         copy_adapter(context.parent, context.output)
         return Built(details={"moved_norm": 0.0, "accepted_steps": 0, "gradient_evaluations": 0})

@@ -114,12 +114,11 @@ def _default_device() -> str:
 
 def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The adapter's tensors on the CPU and its config as saved."""
-    from peft.utils import load_peft_weights
+    from ..models.adapter_files import adapter_tensors, check_adapter
 
-    if not (folder / "adapter_config.json").is_file():
-        raise InputError(f"'{folder}' is no PEFT adapter: adapter_config.json is missing.")
+    check_adapter(folder)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    return load_peft_weights(str(folder), device="cpu"), config
+    return adapter_tensors(folder), config
 
 
 def _pairs(tensors: dict[str, Any], config: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -136,8 +135,11 @@ def _save(context: BuildContext, tensors: dict[str, Any], config: dict[str, Any]
     from safetensors.torch import save_file
 
     from ..finetuning.projection import END, PREFIX
+    from ..models.adapter_files import carry_tokenizer
 
     changed = tensors | {f"{PREFIX}{each.module}{END}": each.b.contiguous() for each in projected}
     save_file(changed, str(context.output / "adapter_model.safetensors"), metadata={"format": "pt"})
     config = config | {"base_model_name_or_path": context.base, "inference_mode": True}
     (context.output / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if context.parent is not None:
+        carry_tokenizer(context.parent, context.output)

@@ -1,13 +1,11 @@
 """Checkpoints of both kinds: an adapter to put on a base model, or a whole fine-tuned model."""
 
-import hashlib
-import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import InputError
+from .files import files_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,13 +16,12 @@ __all__ = [
     "full_digest",
     "kind_of",
     "load_checkpoint_model",
-    "load_tuned",
+    "load_start",
     "save_full",
-    "save_tuned",
+    "save_start",
 ]
 
 Kind = Literal["adapter", "full"]
-_VOLATILE = ("_name_or_path", "transformers_version")
 
 
 def kind_of(folder: str | Path) -> Kind:
@@ -113,7 +110,7 @@ def attach_zero_lora(model: "PreTrainedModel", lora: Mapping[str, Any], seed: in
     return new_adapter(model, lora, seed).eval()
 
 
-def load_tuned(
+def load_start(
     base: str,
     folder: str | Path,
     lora: Mapping[str, Any],
@@ -121,8 +118,8 @@ def load_tuned(
     revision: str | None = None,
     dtype: str = "auto",
     device: str | None = None,
-) -> Any:
-    """Loads a fine-tuned model as a PEFT model whose adapter can be moved.
+) -> "tuple[Any, PreTrainedTokenizerBase]":
+    """Loads what a post-hoc method starts from, as a PEFT model whose adapter can be moved, and its tokenizer.
 
     Args:
         base: folder or hub id of the base model.
@@ -137,40 +134,41 @@ def load_tuned(
     Raises:
         InputError: the folder is no checkpoint of this base, or model or adapter cannot be loaded.
     """
-    from .loading import load_adapter, load_base
+    from .loading import load_base, load_tokenizer, load_tuned
     from .reference import remember_base
 
-    before = load_base(base, revision, dtype, device)
-    if kind_of(folder) == "adapter":
-        return load_adapter(before, folder, trainable=True)
-    tuned = load_base(str(folder), None, dtype, device)
-    model = attach_zero_lora(tuned, lora, seed)
-    remember_base(model, tuned, before)
-    return model
+    if Path(folder).is_dir() and kind_of(folder) == "full":
+        tuned = load_base(str(folder), None, dtype, device)
+        model = attach_zero_lora(tuned, lora, seed)
+        remember_base(model, tuned, load_base(base, revision, dtype, device))
+        return model, load_tokenizer(str(folder))
+    return load_tuned(base, folder, revision, dtype, device, trainable=True)
 
 
-def save_tuned(
+def save_start(
     model: Any, tokenizer: "PreTrainedTokenizerBase", folder: str | Path, base: str, start: str | Path
 ) -> None:
-    """Saves a model of `load_tuned` as what it was loaded from: an adapter, or a whole model with the adapter merged.
+    """Saves a model of `load_start` as what it was loaded from: an adapter, or a whole model with the adapter merged.
 
     Args:
         model: the PEFT model; where it is saved as a whole model, its adapter is gone afterwards.
-        tokenizer: saved with a whole model.
+        tokenizer: saved with a whole model; with an adapter, that which lay beside the one it was loaded from.
         folder: where to.
         base: noted in an adapter's config.
         start: the folder that it was loaded from.
     """
+    from .adapter_files import carry_tokenizer
     from .loading import save_adapter
 
-    if kind_of(start) == "adapter":
-        save_adapter(model, folder, base)
-    else:
+    if kind_of(start) == "full":
         save_full(model.merge_and_unload(), tokenizer, folder)
+        return
+    save_adapter(model, folder, base)
+    carry_tokenizer(start, folder)
 
 
 def full_digest(folder: str | Path) -> str:
-    """SHA-256 over the weights and settings of a whole model (64 hex digits), wherever the folder lies.
+    """SHA-256 over all that decides what a whole model answers (64 hex digits), wherever the folder lies.
 
     Raises:
         InputError: the folder holds no whole model.
@@ -178,19 +176,4 @@ def full_digest(folder: str | Path) -> str:
     folder = Path(folder)
     if kind_of(folder) != "full":
         raise InputError(f"'{folder}' holds an adapter, not a whole model.")
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kept = {key: value for key, value in settings.items() if key not in _VOLATILE}
-    content = [kept, [[path.name, _digest(path, *_state(path))] for path in _weights(folder)]]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _state(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_size, about.st_mtime_ns
-
-
-@cache
-def _digest(path: Path, size: int, changed: int) -> str:
-    """SHA-256 of a file, which is read once per process as long as size and time of change stay."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return files_digest(folder)

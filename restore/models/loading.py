@@ -1,4 +1,7 @@
-"""Base models, tokenizers and LoRA adapters: loading, creating and saving, with errors a user can act on."""
+"""Base models, tokenizers and LoRA adapters: loading, creating and saving, with errors a user can act on.
+
+All of them are checked whole as they are loaded (`files`, `whole`, `chat`); nothing else loads them.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +11,22 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ...errors import InputError
+from .adapter_files import brings_tokenizer, check_adapter
+from .files import check_files, local_folder
+from .fitting import fitted, rows_of, table_size
+from .tables import state_names, table_names, table_rows
+from .whole import check_finite, load_whole, unloadable
 
-__all__ = ["load_adapter", "load_base", "load_tokenizer", "new_adapter", "save_adapter"]
+__all__ = [
+    "load_adapter",
+    "load_base",
+    "load_tokenizer",
+    "load_tuned",
+    "new_adapter",
+    "save_adapter",
+]
 
-ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+ALL_LINEAR = "all-linear"
 LORA_DEFAULTS: Mapping[str, Any] = {"rank": 32, "alpha": 32, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
 """The paper's adapter (section 4.1: rank 32 on queries and values); it names no alpha, so nothing is scaled."""
 
@@ -23,16 +38,6 @@ def _dtype(dtype: str, device: str) -> torch.dtype | str:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise InputError(f"Unknown dtype '{dtype}'. Use auto, float32, bfloat16 or float16.")
     return found
-
-
-def _unloadable(what: str, name: str, revision: str | None, error: Exception) -> InputError:
-    at = f" at revision '{revision}'" if revision else ""
-    first = str(error).strip().splitlines()
-    reason = first[0] if first else type(error).__name__
-    return InputError(
-        f"Cannot load the {what} '{name}'{at}: {reason} "
-        "Give an existing folder, or a hub id that this machine can reach (offline, it must be in the hub cache)."
-    )
 
 
 def load_base(
@@ -47,26 +52,80 @@ def load_base(
         device: "cpu", "cuda", ...; the default is CUDA where there is any.
 
     Raises:
-        InputError: the model cannot be found or read, or the dtype is unknown.
+        InputError: the model cannot be found or read, the dtype is unknown, or weights are missing, left over or not
+            finite.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=_dtype(dtype, device))
-    except OSError as error:
-        raise _unloadable("model", name, revision, error) from error
+    model = load_whole(AutoModelForCausalLM, name, "model", revision=revision, dtype=_dtype(dtype, device))
     return model.to(device).eval()  # type: ignore[no-any-return]  # what the auto classes return is untyped
 
 
-def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a folder or hub id.
+def load_tokenizer(name: str, revision: str | None = None, trusted: bool = False) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a folder or hub id, fitted to the embedding table of the model that lies there.
+
+    Args:
+        name: folder or hub id.
+        revision: commit, branch or tag on the hub.
+        trusted: whether code from the folder may be run.
 
     Raises:
-        InputError: it cannot be found or read.
+        InputError: it cannot be found or read, or `fitted` refuses it.
     """
+    folder = local_folder(name, revision)
+    if folder:
+        check_files(folder)
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision)
-    except (OSError, ValueError) as error:  # transformers says ValueError where a folder holds no tokenizer
-        raise _unloadable("tokenizer", name, revision, error) from error
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trusted)
+    except Exception as error:  # damaged files make the libraries raise anything
+        raise unloadable("tokenizer", name, revision, error) from error
+    return fitted(tokenizer, table_size(folder) if folder else None)
+
+
+def load_tuned(
+    base: str,
+    adapter: str | Path,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    trainable: bool = False,
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Loads a base with an adapter on it, and the tokenizer that belongs to the two.
+
+    That is the adapter's own, where its folder has one (with the base's chat template if it lacks one), else the
+    base's. An embedding table is resized to the one that the adapter holds.
+
+    Args:
+        base: as for `load_base`, like `revision`, `dtype` and `device`.
+        adapter: PEFT folder.
+        revision: of the base.
+        dtype: of the base.
+        device: of both.
+        trainable: whether the adapter's parameters require gradients.
+
+    Returns:
+        The PEFT model in eval mode, and the tokenizer.
+
+    Raises:
+        InputError: as `load_base`, `load_tokenizer` and `load_adapter`.
+    """
+    check_adapter(adapter)
+    tokenizer = tokenizer_of(base, adapter, revision)
+    model = load_adapter(load_base(base, revision, dtype, device), adapter, trainable)
+    return model, fitted(tokenizer, rows_of(model))
+
+
+def tokenizer_of(base: str, adapter: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of an adapter on a base, before it is fitted to the model; see `load_tuned`.
+
+    Raises:
+        InputError: as `load_tokenizer`.
+    """
+    if not brings_tokenizer(adapter):
+        return load_tokenizer(base, revision)
+    tokenizer = load_tokenizer(str(adapter))
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = load_tokenizer(base, revision).chat_template
+    return fitted(tokenizer, None)
 
 
 def new_adapter(model: PreTrainedModel, lora: Mapping[str, Any], seed: int, revision: str | None = None) -> Any:
@@ -92,7 +151,7 @@ def new_adapter(model: PreTrainedModel, lora: Mapping[str, Any], seed: int, revi
         r=chosen["rank"],
         lora_alpha=chosen["alpha"],
         lora_dropout=chosen["dropout"],
-        target_modules=list(chosen["target_modules"]),
+        target_modules=_targets(chosen["target_modules"]),
         task_type="CAUSAL_LM",
         revision=revision,
     )
@@ -102,54 +161,61 @@ def new_adapter(model: PreTrainedModel, lora: Mapping[str, Any], seed: int, revi
         raise InputError(f"Cannot add a LoRA adapter with {chosen} to '{model.name_or_path}': {error}") from error
 
 
-def _check_files(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise InputError(f"The adapter folder '{folder}' does not exist. Give the folder that save_pretrained wrote.")
-    weights = [folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()]
-    if not (folder / "adapter_config.json").is_file() or not weights:
-        raise InputError(
-            f"'{folder}' is no PEFT adapter: it needs adapter_config.json and {' or '.join(ADAPTER_WEIGHTS)}. "
-            "Give the folder that save_pretrained of a PEFT model wrote."
-        )
-    return weights[0]
-
-
-def _saved_names(weights: Path) -> set[str]:
-    if weights.suffix == ".safetensors":
-        from safetensors import safe_open
-
-        with safe_open(str(weights), framework="pt") as file:
-            return set(file.keys())
-    return set(torch.load(weights, map_location="meta", weights_only=True))
+def _targets(given: Any) -> str | list[str]:
+    """Names of modules, or PEFT's word for all linear layers but the head."""
+    return ALL_LINEAR if given in (ALL_LINEAR, [ALL_LINEAR], (ALL_LINEAR,)) else list(given)
 
 
 def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> Any:
     """Puts the saved adapter on `model` (its modules are wrapped in place) and returns the PEFT model in eval mode.
 
+    Where the adapter holds an embedding table of another size, the model's is resized first.
+
     Raises:
-        InputError: the folder or one of its files is missing, or the adapter was made for a model of other shapes.
+        InputError: the folder or one of its files is missing or damaged, weights are missing, left over or not finite,
+            or the adapter was made for a model of other shapes.
     """
-    from peft import PeftModel, get_peft_model_state_dict
+    from peft import PeftModel
 
     folder = Path(folder)
-    saved = _saved_names(_check_files(folder))
+    shapes = check_adapter(folder)
     unfit = f"The adapter '{folder}' does not fit the model '{model.name_or_path}'"
     advice = "Give the base model that the adapter was trained on (base_model_name_or_path in adapter_config.json)."
+    rows = table_rows(model, shapes)
+    if rows is not None:
+        model.resize_token_embeddings(rows, mean_resizing=False)
     try:
         adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     except (RuntimeError, ValueError) as error:  # other shapes; other module names
         raise InputError(f"{unfit}: {str(error).strip()[:400]} {advice}") from error
-    expected = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    strays = sorted(name for name in saved ^ expected if "lora_" in name)
+    except Exception as error:  # settings that PEFT cannot read make it raise anything
+        raise unloadable("adapter", str(folder), None, error) from error
+    strays = _strays(adapted, set(shapes))
     if strays:
         raise InputError(
             f"{unfit}: {len(strays)} of its parameters have no counterpart, such as '{strays[0]}'. {advice}"
         )
+    check_finite(
+        adapted, f"The adapter '{folder}'", "Fine-tuning diverged: train it again.",
+        [name for name, _ in adapted.named_parameters() if "lora_" in name or "modules_to_save" in name],
+    )  # fmt: skip
+    holds: Any = any(name in shapes for name in table_names(adapted))
+    adapted.holds_table = holds
     return adapted.eval()
 
 
+def _strays(adapted: Any, saved: set[str]) -> list[str]:
+    """Saved tensors that nothing took, and tensors of the adapter that none was saved for."""
+    wanted = state_names(adapted, with_tables=False)
+    return sorted((saved - wanted - table_names(adapted)) | (wanted - saved))
+
+
 def save_adapter(model: Any, folder: str | Path, base: str | None = None) -> None:
-    """Saves the active adapter of a PEFT model as a standard PEFT folder; `base` is noted as its base model's name."""
+    """Saves the active adapter of a PEFT model as a standard PEFT folder; `base` is noted as its base model's name.
+
+    Embedding tables that it was loaded with are saved again.
+    """
     if base is not None:
         model.peft_config[model.active_adapter].base_model_name_or_path = base
-    model.save_pretrained(str(folder), selected_adapters=[model.active_adapter])
+    tables = {"save_embedding_layers": True} if getattr(model, "holds_table", False) else {}
+    model.save_pretrained(str(folder), selected_adapters=[model.active_adapter], **tables)

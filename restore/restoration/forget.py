@@ -10,6 +10,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from ...errors import InputError
 from ..losses.encoding import Encoded, encode, pad_id_of, prompt_ids
 from ..losses.objective import evaluation_mode
+from ..models.chat import ends_of
 from ..models.devices import input_device
 
 __all__ = [
@@ -75,14 +76,13 @@ def _complete(
     device = input_device(model)
     tokens = torch.tensor([[pad] * (width - len(row)) + row for row in ids], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
-    ends = model.generation_config.eos_token_id
-    ends = tokenizer.eos_token_id if ends is None else ends
+    ends = ends_of(model, tokenizer)
     greedy = GenerationConfig(
         do_sample=False, num_beams=1, repetition_penalty=1.0, temperature=1.0, top_p=1.0, top_k=50,
-        max_new_tokens=longest, pad_token_id=pad, eos_token_id=ends,
+        max_new_tokens=longest, pad_token_id=pad, eos_token_id=ends or None,
     )  # fmt: skip
     out = model.generate(input_ids=tokens, attention_mask=mask, generation_config=greedy)[:, width:].tolist()
-    stops = set(ends if isinstance(ends, list) else [ends])
+    stops = set(ends)
     return [(str(tokenizer.decode(row, skip_special_tokens=True)).strip(), bool(stops & set(row))) for row in out]
 
 

@@ -13,6 +13,7 @@ from ..losses.encoding import Encoded, encode_all, pad_id_of
 from ..losses.fit import check_fit
 from ..losses.of_model import Losses
 from ..models.adapters import check_exact_gradients
+from ..models.gate import admit
 from ..models.loading import save_adapter
 from ..models.prepare import copy_with_shared_base, trainable_adapter
 from .aim import make_aim
@@ -63,6 +64,7 @@ def restore_on(
 ) -> RestoreResult:
     """`restore` on sets that are already split."""
     check_exact_gradients(peft_model)
+    tokenizer = admit(peft_model, tokenizer)
     rows: dict[str, Sequence[Encoded]] = {
         name: encode_all(tokenizer, getattr(data, name), name, config.max_length)
         for name in ("retain_1", "retain_2", "retain_check")

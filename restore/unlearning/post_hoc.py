@@ -11,8 +11,7 @@ from ..curvature.lbfgs import dot
 from ..losses.encoding import encode_all, pad_id_of
 from ..losses.of_model import Losses
 from ..method import BuildContext, Built
-from ..models.checkpoint import kind_of, load_tuned, save_tuned
-from ..models.loading import load_tokenizer
+from ..models.checkpoint import kind_of, load_start, save_start
 from ..models.parameters import FlatParameters
 from ..models.prepare import trainable_adapter
 from ..restoration.data import RestorationData, Rows
@@ -111,11 +110,9 @@ def _opened(context: BuildContext, method: str) -> tuple[Any, PreTrainedTokenize
     """The fine-tuned model that a post-hoc method starts from, trainable, and its tokenizer."""
     if context.parent is None:
         raise InputError(f"The method {method} changes a fine-tuned model, and none was given. Run lora first.")
-    tokenizer = load_tokenizer(context.base, context.revision)
-    model = load_tuned(
+    return load_start(
         context.base, context.parent, context.lora, context.seed, context.revision, context.dtype, context.device
     )
-    return model, tokenizer
 
 
 def _data(context: BuildContext, config: UnlearnConfig) -> RestorationData:
@@ -130,4 +127,4 @@ def _data(context: BuildContext, config: UnlearnConfig) -> RestorationData:
 
 def _save(model: Any, tokenizer: PreTrainedTokenizerBase, trace: Trace, context: BuildContext) -> None:
     trace.save(context.output)
-    save_tuned(model, tokenizer, context.output, context.base, str(context.parent))
+    save_start(model, tokenizer, context.output, context.base, str(context.parent))

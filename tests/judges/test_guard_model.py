@@ -9,6 +9,7 @@ import huggingface_hub.constants
 import pytest
 from safebasin.errors import InputError
 from safebasin.judges import Exchange
+from safebasin.judges.guard_model import find_guard, load_weights
 from safebasin.judges.llama_guard import LlamaGuardJudge
 from transformers import AutoProcessor
 
@@ -93,3 +94,22 @@ def test_a_folder_without_weights(copy: Path) -> None:
     (copy / "config.json").unlink()
     with pytest.raises(InputError, match="holds no model"):
         _ = LlamaGuardJudge(str(copy)).identity
+
+
+@pytest.mark.parametrize("fault", ["wrapped", "layer lacking", "pointer"])
+def test_a_guard_that_is_not_whole_is_refused(guard: Path, tmp_path: Path, fault: str) -> None:
+    import json
+
+    from safetensors.torch import load_file, save_file
+
+    folder = Path(shutil.copytree(guard, tmp_path / "guard"))
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if fault == "wrapped":
+        save_file({f"module.{name}": tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    elif fault == "pointer":
+        weights.write_text("version https://git-lfs.github.com/spec/v1\n")
+    else:
+        known = json.loads(config.read_text())
+        config.write_text(json.dumps({**known, "num_hidden_layers": known["num_hidden_layers"] + 1}))
+    with pytest.raises(InputError, match="git lfs pull" if fault == "pointer" else "is not whole"):
+        load_weights(find_guard(str(folder), None, "3"), "cpu", "float32")

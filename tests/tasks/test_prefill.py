@@ -48,7 +48,7 @@ def test_a_prefix_read_differently_is_refused(tiny_chat_model: Callable[..., Pat
 
 
 def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be loaded"):
+    with pytest.raises(InputError, match="Cannot load the tokenizer"):
         load_tokenizer({"tokenizer": str(tmp_path / "none")})
     with pytest.raises(InputError, match="--metadata"):
         load_tokenizer({"pretrained": object()})

@@ -11,7 +11,7 @@ from safebasin.harness.stages import cpu
 from safebasin.harness.stages.cpu import cpu_facts, read_verbose
 from safebasin.harness.stages.manifest import write_manifest
 from safebasin.harness.stages.models import ModelSource, described
-from safebasin.harness.store.digests import folder_digest
+from safebasin.harness.store.digests import files_digest
 
 ONEDNN = "onednn_verbose,v1,info,oneDNN v3.12.0 (commit 80af)\nonednn_verbose,v1,info,cpu,runtime:OpenMP,nthr:1\n"
 MKL = "MKL_VERBOSE oneMKL 2024.0 Update 2 Product build 20240605 for Intel(R) 64 architecture "
@@ -100,5 +100,5 @@ def test_the_models_of_a_world_are_in_the_manifest(tmp_path: Path) -> None:
     source = ModelSource("sandbox", str(tmp_path / "base"), None, "d")
     found = described({"sandbox": source, "some/model": source})
     assert found["some/model"] == {"digest": "d", "revision": None}
-    digests = {part: folder_digest(tmp_path / part, ("config.json",)) for part in ("base", "guard")}
+    digests = {part: files_digest(tmp_path / part) for part in ("base", "guard")}
     assert found["sandbox"]["world"] == {**digests, "unaligned": None}

@@ -1,0 +1,94 @@
+"""The files of a PEFT adapter: whole, readable as weights alone, and with the tokenizer that may lie beside them."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from ...errors import InputError
+from .files import check_files, deciding_files
+
+__all__ = ["ADAPTER_WEIGHTS", "adapter_tensors", "brings_tokenizer", "carry_tokenizer", "check_adapter", "copy_adapter"]
+
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+_CONFIG = "adapter_config.json"
+
+
+def check_adapter(folder: str | Path) -> dict[str, tuple[int, ...]]:
+    """Looks at an adapter's files, and returns the shape of each saved tensor by name.
+
+    Raises:
+        InputError: a file is missing, damaged or empty, or no weights are in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"The adapter folder '{folder}' does not exist. Give the folder that save_pretrained wrote.")
+    weights = [folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()]
+    if not (folder / _CONFIG).is_file() or not weights:
+        raise InputError(
+            f"'{folder}' is no PEFT adapter: it needs adapter_config.json and {' or '.join(ADAPTER_WEIGHTS)}. "
+            "Give the folder that save_pretrained of a PEFT model wrote."
+        )
+    check_files(folder)
+    shapes = {name: tuple(tensor.shape) for name, tensor in adapter_tensors(folder, meta=True).items()}
+    if not shapes or any(0 in shape for shape in shapes.values()):
+        raise InputError(
+            f"The adapter '{folder}' holds no weights: {weights[0].name} has {len(shapes)} tensors, "
+            f"{sum(0 in shape for shape in shapes.values())} of them empty. So DeepSpeed ZeRO-3 saves parameters that "
+            "it has not gathered: set stage3_gather_16bit_weights_on_model_save to true and save again, or run the "
+            "zero_to_fp32.py of the checkpoint."
+        )
+    return shapes
+
+
+def adapter_tensors(folder: Path, meta: bool = False) -> dict[str, torch.Tensor]:
+    """The saved tensors of an adapter by name, on the CPU; with `meta`, their shapes alone.
+
+    Raises:
+        InputError: the file cannot be read, or is a pickle of more than tensors.
+    """
+    from safetensors import safe_open
+
+    weights = next(folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file())
+    try:
+        if weights.suffix == ".bin":
+            return dict(torch.load(weights, map_location="meta" if meta else "cpu", weights_only=True))
+        with safe_open(str(weights), framework="pt") as file:
+            names = file.keys()
+            if meta:
+                return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
+            return {name: file.get_tensor(name) for name in names}
+    except Exception as error:  # unpickling damaged files raises anything
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"'{weights}' cannot be read as weights alone: {first} Copy it again, or save the adapter with "
+            "safe_serialization=True."
+        ) from error
+
+
+def brings_tokenizer(adapter: str | Path) -> bool:
+    """Whether a tokenizer lies beside the adapter."""
+    return (Path(adapter) / "tokenizer_config.json").is_file()
+
+
+def carry_tokenizer(source: str | Path, target: str | Path) -> None:
+    """Copies the tokenizer that lies beside an adapter, if there is one, beside the one that was made from it."""
+    if brings_tokenizer(source):
+        for path in deciding_files(Path(source)):
+            if not path.name.startswith("adapter_") and path.parent == Path(source):
+                shutil.copy(path, target)
+        if (Path(source) / "chat_templates").is_dir():
+            shutil.copytree(Path(source) / "chat_templates", Path(target) / "chat_templates", dirs_exist_ok=True)
+
+
+def copy_adapter(source: str | Path, target: str | Path) -> None:
+    """Copies a PEFT adapter into another folder, byte for byte, with the tokenizer that lies beside it.
+
+    Raises:
+        InputError: `source` holds no sound adapter.
+    """
+    check_adapter(source)
+    for name in (_CONFIG, *ADAPTER_WEIGHTS):
+        if (Path(source) / name).is_file():
+            shutil.copy(Path(source) / name, target)
+    carry_tokenizer(source, target)

@@ -1,0 +1,122 @@
+"""A run through the gate: failed rows and cells, keys that change with files, and what explains them."""
+
+import json
+import shutil
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from safebasin.errors import InputError
+from safebasin.harness.config.model import RunConfig
+from safebasin.harness.run import RunResult, explain_keys, run
+from safebasin.harness.stages.report import load_run
+
+from ..conftest import TinyChatModel
+
+TASK = """task: {name}
+class: !function safebasin.tasks.checked.PrefillTask
+custom_dataset: !function {folder}.docs.load
+test_split: test
+output_type: generate_until
+num_fewshot: 0
+doc_to_text: prompt
+doc_to_target: target
+gen_prefix: "{{{{prefix}}}}"
+generation_kwargs: {{until: [], max_gen_toks: 4, do_sample: false}}
+filter_list:
+  - {{name: judged, filter: [{{function: !function safebasin.tasks.judging.JudgeFilter, judges: [keywords]}}]}}
+process_results: !function safebasin.tasks.judging.process_safety
+metric_list: [{{metric: hrr, aggregation: mean, higher_is_better: false}}]
+metadata: {{version: 1, role: {role}, summary: tiny, data: tiny, licence: none, k: {k}}}
+"""
+DOCS = '''"""Rows."""
+import datasets
+from safebasin.tasks.prefill import prefilled
+
+
+def load(**metadata):
+    """Two prompts; one target is of letters that the tokenizer cuts in two."""
+    rows = [{"prompt": f"say {word}", "target": target} for word, target in (("a", "yes"), ("b", "\\u00e9\\u00e9"))]
+    return {"test": datasets.Dataset.from_list(prefilled(rows, metadata))}
+'''
+
+
+@pytest.fixture
+def model(tiny_chat_model: TinyChatModel, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_chat_model(), tmp_path / "model"))
+
+
+def config(tmp_path: Path, *models: Path, **changes: Any) -> RunConfig:
+    tasks = tmp_path / "tasks"
+    tasks.mkdir(exist_ok=True)
+    (tasks / "docs.py").write_text(DOCS)
+    for name, k, role in (("tiny_hrr", 0, "hrr"), ("tiny_prefill", 1, "prefill")):
+        text = TASK.format(folder=str(tasks), name=name, k=k, role=role).replace(f"{tasks}.docs", "docs")
+        (tasks / f"{name}.yaml").write_text(text)
+    content = {
+        "name": "tiny", "models": [str(one) for one in models], "methods": ["base"], "judges": ["keywords"],
+        "tasks": {"safety": ["tiny_hrr", "tiny_prefill"], "include": [str(tasks)]}, "device": "cpu", "processes": 1,
+        **changes,
+    }  # fmt: skip
+    return RunConfig.model_validate_json(json.dumps(content))
+
+
+def ran(given: RunConfig, tmp_path: Path) -> RunResult:
+    return run(given, tmp_path / "run", Console(file=StringIO()))
+
+
+def explained(given: RunConfig, tmp_path: Path) -> str:
+    shown = StringIO()
+    explain_keys(given, tmp_path / "run", Console(file=shown, width=200))
+    return shown.getvalue()
+
+
+def test_a_prompt_that_a_tokenizer_cannot_take_fails_its_cell_alone(model: Path, tmp_path: Path) -> None:
+    """One byte of a letter of two is no text."""
+    given = config(tmp_path, model)
+    result = ran(given, tmp_path)
+    assert result.exit_code == 2
+    assert list(result.failures) == [f"{model}: tiny_prefill"]
+    assert "Choose another k" in next(iter(result.failures.values()))
+    (row,) = load_run(tmp_path / "run").to_dict("records")
+    assert row["n"] == 2
+    assert str(row["status"]).startswith("failed: Row 1")
+
+
+def test_a_damaged_model_costs_its_own_rows(model: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    (other / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\\noid sha256:0\\n")
+    given = config(tmp_path, model, other, tasks={"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]})
+    result = ran(given, tmp_path)
+    assert result.exit_code == 2
+    assert list(result.failures) == [str(other)]
+    assert [str(status)[:6] for status in load_run(tmp_path / "run")["status"]] == ["ok", "failed"]
+    with pytest.raises(InputError, match="git lfs pull"):
+        ran(config(tmp_path, other), tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("generation_config.json", '{"eos_token_id": [1, 7]}'), ("special_tokens_map.json", '{"bos_token": "<s>"}')],
+)
+def test_a_file_that_decides_answers_changes_the_key_and_is_named(
+    model: Path, tmp_path: Path, file: str, text: str
+) -> None:
+    given = config(tmp_path, model, tasks={"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]})
+    assert "nothing of its kind is stored" in explained(given, tmp_path)
+    assert ran(given, tmp_path).exit_code == 0
+    assert "taken from the store" in explained(given, tmp_path)
+    (model / file).write_text(text)
+    said = explained(given, tmp_path)
+    assert f"files: {file}: stored " in said
+    assert "taken from the store" not in said
+
+
+def test_the_date_is_part_of_the_key(model: Path, tmp_path: Path) -> None:
+    tasks = {"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]}
+    assert ran(config(tmp_path, model, tasks=tasks), tmp_path).exit_code == 0
+    assert "date: stored 2024-07-26, now 2031-01-02" in explained(
+        config(tmp_path, model, tasks=tasks, date="2031-01-02"), tmp_path
+    )
