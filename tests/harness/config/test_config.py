@@ -14,7 +14,7 @@ from safebasin.harness.config import task_checks
 from safebasin.harness.config.data import rows_for, said
 from safebasin.harness.config.load import RunConfig, load_config
 
-SANDBOX = Path(__file__).resolve().parents[2] / "configs" / "sandbox.yaml"
+SANDBOX = Path(__file__).resolve().parents[3] / "configs" / "sandbox.yaml"
 MINIMAL = """
 models: [sandbox]
 methods: [base, lora]
