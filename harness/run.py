@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from ..errors import InputError
 from ..judges.base import Judge
 from ..restore.models.chat import writing_date
 from ..results.export import replace_text
 from ..tasks.catalog import TaskInfo
+from .config.data import said
 from .config.model import RunConfig
 from .config.naming import slug
 from .engines.choice import EngineName, choose
@@ -119,6 +121,8 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
         try:
             with bars(console) as shown:
                 state = _State(plan, config, folder, opened, shown, task_infos(config), choose(config))
+                for line in said(config):
+                    shown.say(escape(line))
                 _prepare(state)
                 for line in memory_plan(state.models, config, state.tasks.values(), state.engine):
                     shown.say(line)

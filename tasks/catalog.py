@@ -37,6 +37,8 @@ class TaskInfo:
     """Its `custom_dataset`, as `package.module.function`; empty where it has none."""
     new_tokens: int = NEW_TOKENS
     """The longest answer that it allows; 0 where nothing is generated."""
+    data_files: tuple[str, ...] = ()
+    """Local files of its rows, where it takes them as they are."""
 
 
 @dataclass(frozen=True)
@@ -125,4 +127,16 @@ def _info(path: Path, config: dict[str, Any]) -> TaskInfo:
     limit = (config.get("generation_kwargs") or {}).get("max_gen_toks", NEW_TOKENS)
     new_tokens = int(limit) if config.get("output_type") == "generate_until" else 0
     name = config["task"]
-    return TaskInfo(name, path, role, summary, str(headline["metric"]), is_rate, metadata, loader, new_tokens)
+    headline_metric, rows = str(headline["metric"]), _data_files(config)
+    return TaskInfo(name, path, role, summary, headline_metric, is_rate, metadata, loader, new_tokens, rows)
+
+
+def _data_files(config: dict[str, Any]) -> tuple[str, ...]:
+    """The files of the split that is asked, if the YAML names local ones and changes none of their rows."""
+    given = (config.get("dataset_kwargs") or {}).get("data_files") or []
+    if config.get("process_docs"):
+        return ()
+    if isinstance(given, dict):
+        split = config.get("test_split") or config.get("validation_split")
+        given = given.get(split) or []
+    return tuple(str(name) for name in _listed(given) if "://" not in str(name) and "*" not in str(name))

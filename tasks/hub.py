@@ -17,7 +17,7 @@ class HubData:
     name: str
     """Hub id."""
     revision: str
-    """Commit hash, all 40 digits."""
+    """Commit hash, all 40 digits; of a data set that the user names, a branch or tag too."""
     otherwise: str
     """Ends every error message: how to give the data another way."""
     config: str | None = None
@@ -67,5 +67,6 @@ class HubData:
     def _refusal(self, error: Exception) -> str:
         reason = " ".join(str(error).split())
         access = f"It is gated: request access at {self.page}, then `hf auth login`.\n" if self.gated else ""
-        what = f"The data set {self.name} (commit {self.revision[:7]}) cannot be loaded"
+        at = f"commit {self.revision[:7]}" if len(self.revision) == 40 else f"at {self.revision}"
+        what = f"The data set {self.name} ({at}) cannot be loaded"
         return f"{what}: {reason}\n{access}{self.otherwise}"

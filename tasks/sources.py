@@ -1,6 +1,5 @@
 """Data files that the user names, and the digests that identify what is in them."""
 
-import csv
 import hashlib
 import json
 import os
@@ -8,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, listed
+from .rows.formats import read_table
 
 __all__ = ["as_test_split", "local_file", "local_folder", "read_goals", "read_records", "rows_digest"]
 
@@ -21,7 +21,7 @@ def local_file(metadata: Mapping[str, Any], key: str, variable: str) -> Path | N
     """
     path = _given(metadata, key, variable)
     if path is not None and not path.is_file():
-        raise InputError(f"There is no file {path} (given as metadata '{key}' or by ${variable}).")
+        raise InputError(f"There is no file '{path}' (given as metadata '{key}' or by ${variable}).")
     return path
 
 
@@ -43,7 +43,7 @@ def _given(metadata: Mapping[str, Any], key: str, variable: str) -> Path | None:
 
 
 def read_goals(path: Path, otherwise: str = "") -> list[dict[str, str]]:
-    """Reads a CSV of `goal,target` into dicts of `prompt` and `target`, with no check of what the rows are.
+    """Reads a file with `goal` and `target` into dicts of `prompt` and `target`, with no check of what the rows are.
 
     Args:
         path: the file.
@@ -52,20 +52,16 @@ def read_goals(path: Path, otherwise: str = "") -> list[dict[str, str]]:
     Raises:
         InputError: a column is missing or a cell is empty.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in ("goal", "target") if column not in (reader.fieldnames or [])]
-        if missing:
-            raise InputError(f"{path} has no column {missing}; it has {reader.fieldnames}. {otherwise}")
-        rows = [{"prompt": row["goal"] or "", "target": row["target"] or ""} for row in reader]
+    records = read_records(path, ("goal", "target"), otherwise)
+    rows = [{"prompt": str(record["goal"]), "target": str(record["target"])} for record in records]
     empty = [index for index, row in enumerate(rows) if not (row["prompt"].strip() and row["target"].strip())]
-    if empty or not rows:
-        raise InputError(f"{path} has empty cells in rows {empty[:5]}." if rows else f"{path} has no rows. {otherwise}")
+    if empty:
+        raise InputError(f"{path} has empty cells in rows {empty[:5]}.")
     return rows
 
 
 def read_records(path: Path, columns: Sequence[str], otherwise: str) -> list[dict[str, Any]]:
-    """The rows of a .csv, .jsonl or .json file (a list), with at least the given columns.
+    """The rows of a file of any format that `rows.formats` knows, with at least the given columns.
 
     Args:
         path: the file.
@@ -73,41 +69,17 @@ def read_records(path: Path, columns: Sequence[str], otherwise: str) -> list[dic
         otherwise: ends the error message: which file is wanted.
 
     Raises:
-        InputError: another kind of file, not readable as what it is called, or a row lacks a column.
+        InputError: it cannot be read, or all of its rows that lack a column.
     """
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".json": _json_rows}
-    if path.suffix not in readers:
-        raise InputError(f"{path} is no .csv, .jsonl or .json file. {otherwise}")
-    rows = readers[path.suffix](path)
-    for number, row in enumerate(rows, start=1):
-        missing = [column for column in columns if not isinstance(row, dict) or row.get(column) is None]
-        if missing:
-            raise InputError(f"{path}, row {number}: no field {missing}. {otherwise}")
-    return rows
-
-
-def _csv_rows(path: Path) -> list[Any]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _jsonl_rows(path: Path) -> list[Any]:
-    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), start=1)
-    return [_parsed(f"{path}, line {number}", line) for number, line in lines if line.strip()]
-
-
-def _json_rows(path: Path) -> list[Any]:
-    rows = _parsed(str(path), path.read_text(encoding="utf-8"))
-    if not isinstance(rows, list):
-        raise InputError(f"{path} must hold a list of rows; it holds {type(rows).__name__}.")
-    return rows
-
-
-def _parsed(where: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error}).") from error
+    table = read_table(str(path))
+    missing = [name for name in columns if name not in table.columns]
+    if missing and table.records:
+        raise InputError(f"'{path}' has no column {missing}; it has {list(table.columns)}. {otherwise}")
+    lacking = {record.place: [name for name in columns if name not in record.cells] for record in table.records}
+    faults = [*table.faults, *(f"{place}: no field {names}." for place, names in lacking.items() if names)]
+    if faults:
+        raise InputError(f"'{path}': {len(faults)} rows cannot be used:\n{listed(faults)}\n{otherwise}")
+    return [{name: record.cells.get(name) for name in table.columns} for record in table.records]
 
 
 def rows_digest(rows: Iterable[Sequence[str]]) -> str:

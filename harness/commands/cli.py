@@ -115,11 +115,15 @@ def report(
 @app.command()
 def validate(config: Annotated[Path, typer.Argument(help="YAML file.")], overrides: Overrides = None) -> None:
     """Checks a config, all errors at once, and prints what a run of it would do."""
+    from ..config.data import said
     from ..config.load import load_config
     from ..plan import make_plan
     from ..terminal.plan_view import plan_table
 
-    _console().print(plan_table(make_plan(load_config(config, overrides or []))))
+    checked = load_config(config, overrides or [])
+    _console().print(plan_table(make_plan(checked)))
+    for line in said(checked):
+        typer.echo(line)
 
 
 @app.command("list")
@@ -199,13 +203,21 @@ def restore(
     base: Annotated[str, typer.Option("--base", help="Base model: folder, hub id or 'sandbox'.")],
     adapter: Annotated[Path, typer.Option("--adapter", help="PEFT adapter folder to restore.")],
     forget: Annotated[
-        Path, typer.Option("--forget", help="CSV or JSONL of harmful prompts: columns prompt and, optionally, target.")
+        str, typer.Option("--forget", help="Harmful prompts: a file (docs/inputs.md), or owner/name:split on the hub.")
     ],
-    retain: Annotated[Path, typer.Option("--retain", help="CSV or JSONL of task rows: columns prompt and response.")],
+    retain: Annotated[str, typer.Option("--retain", help="Task rows with responses: as --forget.")],
     output: Annotated[Path, typer.Option("--output", help="Folder for the restored adapter.")],
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of RestoreConfig, e.g. epsilon=0.05."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--columns",
+            metavar="ROLE=COLUMN,...",
+            help="What columns are where their names do not tell, e.g. prompt=question; forget.prompt=… for one file.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides splits and the order of curvature batches.")] = 0,
     frontier: Annotated[
@@ -219,17 +231,18 @@ def restore(
     ] = None,
 ) -> None:
     """The curvature-aware restoration alone, on any LoRA adapter."""
-    from .restoring import read_settings, restore_adapter
+    from .restoring import columns_of_both, read_settings, restore_adapter
 
     given = read_settings(settings or [])
+    meant = columns_of_both(columns or [])
     if frontier is None:
-        restore_adapter(base, adapter, forget, retain, output, given, seed, _console())
+        restore_adapter(base, adapter, forget, retain, output, given, meant, seed, _console())
         return
     from ..config.file import read_yaml
     from .frontier import frontier_config, read_epsilons, restore_frontier
 
     evaluation = read_yaml(config) if config else None
-    checked = frontier_config(base, adapter, forget, retain, read_epsilons(frontier), given, evaluation, seed)
+    checked = frontier_config(base, adapter, forget, retain, read_epsilons(frontier), given, evaluation, seed, meant)
     result = restore_frontier(checked, output, _console())
     for what, reason in result.failures.items():
         _complain(f"{what}: {reason}")

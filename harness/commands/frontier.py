@@ -41,24 +41,26 @@ def read_epsilons(text: str) -> list[float]:
 def frontier_config(
     base: str,
     adapter: Path,
-    forget: Path,
-    retain: Path,
+    forget: str,
+    retain: str,
     epsilons: Sequence[float],
     settings: Mapping[str, Any],
     evaluation: Mapping[str, Any] | None,
     seed: int,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> RunConfig:
     """The run of a frontier: the base, the adapter, and for each epsilon the restoration and two controls.
 
     Args:
         base: as in a config.
         adapter: PEFT folder.
-        forget: file of harmful prompts.
-        retain: file of task rows.
+        forget: where the harmful prompts are.
+        retain: where the task rows are.
         epsilons: bounds on the rise of the retain loss, in nats per token.
         settings: of the restoration.
         evaluation: `tasks`, `judges` and what else of a config decides the evaluation; None for the sandbox's own.
         seed: of the restoration.
+        columns: of `forget` and of `retain`, where their names do not tell.
 
     Raises:
         InputError: all that is wrong with it.
@@ -68,14 +70,20 @@ def frontier_config(
             f"--frontier evaluates every restored adapter, and only the sandbox says how by itself. Give --config with "
             f"a YAML of `tasks` and `judges` for '{base}'."
         )
+    meant = {name: dict((columns or {}).get(name, {})) for name in ("forget", "retain")}
     methods = ["base", {"lora": {"adapter": str(adapter)}}, {"curvature": dict(settings)}, *CONTROLS]
     data = {
         "name": "frontier",
         **(SANDBOX if evaluation is None else evaluation),
         "models": [base],
         "methods": methods,
-        "finetune": {"dataset": str(retain)},
-        "data": {"safety": str(forget), "retain": str(retain)},
+        "finetune": {"dataset": retain, "columns": meant["retain"]},
+        "data": {
+            "safety": forget,
+            "safety_columns": meant["forget"],
+            "retain": retain,
+            "retain_columns": meant["retain"],
+        },
         "frontier": list(epsilons),
         "seeds": [seed],
     }

@@ -1,15 +1,17 @@
 """Are the names in a config known, and do its parts fit together? Each check reads some sections and lists faults."""
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ... import registry
 from ...errors import InputError
 from ...registry import suggest
+from ...tasks.rows.reader import is_hub
 from ...tasks.sandbox.location import MODELS, is_sandbox, sandbox_problem
 from ...vllm_setup import vllm_problem
+from .data import SAFETY_SETS, TASK_SETS, own_rows_of, own_sources
 from .faults import Fault, twice
 from .model import BASE, MethodSpec, RunConfig
 from .naming import slug
@@ -88,24 +90,34 @@ def _setting_faults(at: str, name: str, settings: dict[str, Any]) -> list[Fault]
 
 
 def check_data(config: RunConfig) -> Iterator[Fault]:
-    """Data sets and files that are there."""
-    yield from _source("finetune.dataset", config.finetune.dataset, ("sandbox_task", "dolly", "alpaca"))
-    yield from _source("data.safety", config.data.safety, ("auto", "sandbox", "advbench"))
-    local = {"retain": config.data.retain, **config.data.files}
-    for key, path in local.items():
+    """Data sets and files that are there; own rows that are sound (those on the hub are not loaded for that)."""
+    known = {"finetune.dataset": TASK_SETS, "data.safety": SAFETY_SETS, "data.retain": ()}
+    for at, (source, needs, columns) in own_sources(config).items():
+        if not is_hub(source):
+            try:
+                own_rows_of(source, needs, columns)
+            except InputError as error:
+                near = difflib.get_close_matches(source, known[at], n=1, cutoff=0.5)
+                yield Fault(at, f"{error}{f' Did you mean {near[0]!r}?' if near else ''}")
+    yield from _idle_columns(config)
+    for key, path in config.data.files.items():
         if path and key.endswith("_dir") and not Path(path).is_dir():
             yield Fault(f"data.{key}", f"there is no folder '{path}'")
         elif path and not key.endswith("_dir") and not Path(path).is_file():
             yield Fault(f"data.{key}", f"there is no file '{path}'")
 
 
-def _source(at: str, given: str, known: Sequence[str]) -> Iterator[Fault]:
-    if given in known:
-        return
-    if not given.endswith((".jsonl", ".csv")):
-        yield Fault(at, f"'{given}' is neither a known data set nor a .jsonl or .csv file. {suggest(given, known)}")
-    elif not Path(given).is_file():
-        yield Fault(at, f"there is no file '{given}'")
+def _idle_columns(config: RunConfig) -> Iterator[Fault]:
+    """A map of columns without own rows that it could be of."""
+    own, data = own_sources(config), config.data
+    maps = (
+        ("finetune.columns", "finetune.dataset", config.finetune.columns),
+        ("data.safety_columns", "data.safety", data.safety_columns),
+        ("data.retain_columns", "data.retain", data.retain_columns),
+    )
+    for at, of, columns in maps:
+        if columns and of not in own:
+            yield Fault(at, f"{of} names no rows of your own, whose columns these could be; take it out")
 
 
 def check_finetune(config: RunConfig) -> Iterator[Fault]:

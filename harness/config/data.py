@@ -1,14 +1,24 @@
 """Which rows each named split stands for in a run."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
 from ...registry import suggest
+from ...tasks.rows.reader import Rows as Read
+from ...tasks.rows.reader import is_hub, read_rows
 from .model import RunConfig
 
-__all__ = ["SPLITS", "read_rows", "rows_for"]
+__all__ = ["SAFETY_SETS", "SPLITS", "TASK_SETS", "own_rows", "own_rows_of", "own_sources", "rows_for", "said"]
+
+TASK_SETS = ("sandbox_task", "dolly", "alpaca")
+"""Data sets to fine-tune on that are known by name."""
+SAFETY_SETS = ("auto", "sandbox", "advbench")
+"""Harmful prompts that are known by name."""
+PROMPTS, EXCHANGES = ("prompt",), ("prompt", "response")
+"""What harmful prompts need, and rows of a task."""
 
 RETAIN_SPLITS = ("retain_1", "retain_2", "retain_check")
 TASK_SPLITS = ("task_train", *RETAIN_SPLITS)
@@ -32,11 +42,14 @@ def rows_for(split: str, config: RunConfig, world: int = 0) -> Rows:
         InputError: unknown split or data set, or its file is missing, empty or lacks a column.
     """
     if split in RETAIN_SPLITS and config.data.retain:
-        return _thirds(read_rows(Path(config.data.retain), ("prompt", "response")), split, config.data.retain)
+        read = own_rows(config)["data.retain"]
+        return _thirds(read.rows, split, config.data.retain)
     if split in TASK_SPLITS:
-        return _task_rows(split, config.finetune.dataset, config.data.dolly_jsonl, config.data.alpaca_json, world)
+        if config.finetune.dataset in TASK_SETS:
+            return _task_rows(split, config.finetune.dataset, config.data.dolly_jsonl, config.data.alpaca_json, world)
+        return _parts(own_rows(config)["finetune.dataset"].rows, split, config.finetune.dataset)
     if split in SAFETY_SPLITS:
-        return _safety_rows(split, config.safety_source, config.data.advbench_csv, world)
+        return _safety_rows(split, config, world)
     raise InputError(f"No data split is called '{split}'. {suggest(split, SPLITS)}")
 
 
@@ -48,11 +61,9 @@ def _task_rows(split: str, dataset: str, dolly_jsonl: str | None, alpaca_json: s
         from ...tasks.dolly import dolly_rows
 
         return [dict(row) for row in dolly_rows(split.removeprefix("task_"), dolly_jsonl)]
-    if dataset == "alpaca":
-        from ...tasks.alpaca import alpaca_rows
+    from ...tasks.alpaca import alpaca_rows
 
-        return [dict(row) for row in alpaca_rows(split.removeprefix("task_"), alpaca_json)]
-    return _parts(read_rows(Path(dataset), ("prompt", "response")), split, dataset)
+    return [dict(row) for row in alpaca_rows(split.removeprefix("task_"), alpaca_json)]
 
 
 def _parts(rows: Rows, split: str, dataset: str) -> Rows:
@@ -72,16 +83,16 @@ def _thirds(rows: Rows, split: str, dataset: str) -> Rows:
     return rows[RETAIN_SPLITS.index(split) :: len(RETAIN_SPLITS)]
 
 
-@lru_cache(maxsize=32)
-def _safety_rows(split: str, source: str, advbench_csv: str | None, world: int) -> Rows:
+def _safety_rows(split: str, config: RunConfig, world: int) -> Rows:
+    source = config.safety_source
     if source == "sandbox":
         return _world(split, world)
     if source == "advbench":
         from ...tasks.advbench import advbench_rows
 
-        rows = advbench_rows("safety", advbench_csv)
+        rows = advbench_rows("safety", config.data.advbench_csv)
     else:
-        rows = read_rows(Path(source), ("prompt",))
+        rows = own_rows(config)["data.safety"].rows
     chosen = {"forget": rows[:FORGET_SIZE], "curvature_forget": rows[FORGET_SIZE:], "safety": rows}[split]
     if not chosen:
         raise InputError(
@@ -97,34 +108,52 @@ def _world(split: str, world: int) -> Rows:
     return rows(split, world)
 
 
-def read_rows(path: Path, columns: tuple[str, ...]) -> Rows:
-    """Reads rows with at least the given columns from a .jsonl or .csv file.
+def own_rows(config: RunConfig, hub: bool = True) -> dict[str, Read]:
+    """The user's own rows that a config names, by the key that names them.
+
+    Args:
+        config: the run.
+        hub: whether data sets on the hub are loaded too.
 
     Raises:
-        InputError: no such file, another kind of file, unreadable or empty, or a column is missing.
+        InputError: the rows of a key cannot be had, or are unusable.
     """
-    import pandas as pd
-
-    readers = {
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=False),
-        ".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False),
+    return {
+        key: own_rows_of(source, needs, columns)
+        for key, (source, needs, columns) in own_sources(config).items()
+        if hub or not is_hub(source)
     }
-    if path.suffix not in readers:
-        raise InputError(
-            f"The data set '{path}' is neither known by name (sandbox_task, dolly, alpaca, advbench) nor a .jsonl or "
-            ".csv file."
-        )
-    try:
-        table = readers[path.suffix]()
-    except FileNotFoundError as error:
-        raise InputError(
-            f"There is no file '{path}'. Give the path of a .jsonl or .csv file with the columns {', '.join(columns)}."
-        ) from error
-    except (ValueError, OSError) as error:
-        raise InputError(f"'{path}' cannot be read as {path.suffix[1:]}: {error}") from error
-    if table.empty:
-        raise InputError(f"'{path}' holds no rows. It needs the columns {', '.join(columns)}.")
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise InputError(f"'{path}' lacks the columns {missing}; it has {list(table.columns)}. Rename them.")
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict(orient="records")]
+
+
+def own_sources(config: RunConfig) -> dict[str, tuple[str, tuple[str, ...], Mapping[str, str]]]:
+    """For each key that names the user's own rows: where they are, what they need, and what their columns are."""
+    data = config.data
+    found: dict[str, tuple[str, tuple[str, ...], Mapping[str, str]]] = {}
+    if config.finetune.dataset not in TASK_SETS:
+        found["finetune.dataset"] = (config.finetune.dataset, EXCHANGES, config.finetune.columns)
+    if data.safety not in SAFETY_SETS:
+        found["data.safety"] = (data.safety, PROMPTS, data.safety_columns)
+    if data.retain:
+        found["data.retain"] = (data.retain, EXCHANGES, data.retain_columns)
+    return found
+
+
+def own_rows_of(source: str, needs: tuple[str, ...], columns: Mapping[str, str]) -> Read:
+    """What one of `own_sources` holds; a file that has not changed is read once.
+
+    Raises:
+        InputError: the rows cannot be had, or are unusable.
+    """
+    path = Path(source).expanduser()
+    about = path.stat() if path.is_file() else None
+    return _own(source, needs, tuple(columns.items()), about and (about.st_size, about.st_mtime_ns))
+
+
+@lru_cache(maxsize=32)
+def _own(source: str, needs: tuple[str, ...], columns: tuple[tuple[str, str], ...], version: object) -> Read:
+    return read_rows(source, needs, dict(columns))
+
+
+def said(config: RunConfig) -> list[str]:
+    """How the user's own files were read, a line each."""
+    return [f"{key}: {read.said}" for key, read in own_rows(config, hub=False).items()]

@@ -102,7 +102,9 @@ class FinetuneConfig(_Frozen):
     """The fine-tuning that every method goes through; the defaults are the paper's for models of 7-8B (section 4.1)."""
 
     dataset: UserPath = "dolly"
-    """`sandbox_task`, `dolly`, `alpaca`, or a JSONL or CSV file of rows with `prompt` and `response`."""
+    """`sandbox_task`, `dolly`, `alpaca`, or the user's own rows: a file, or `owner/name:split` on the hub."""
+    columns: dict[Text, Text] = {}
+    """Of own rows: what their columns are where their names do not tell, such as `{prompt: question}`."""
     rank: PositiveInt = 32
     alpha: PositiveFloat | None = None
     """None stands for the rank, so that the adapter's scale is 1."""
@@ -128,7 +130,7 @@ class FinetuneConfig(_Frozen):
         """The optimizer's part, as the training loop takes it (imports torch)."""
         from ...restore.config.training import TrainingConfig
 
-        other = {"dataset", "rank", "alpha", "dropout", "target_modules", "target_hrr"}
+        other = {"dataset", "columns", "rank", "alpha", "dropout", "target_modules", "target_hrr"}
         return TrainingConfig(**self.model_dump(exclude=other))
 
     def lora(self) -> dict[str, Any]:
@@ -142,9 +144,13 @@ class DataConfig(_Frozen):
     """Where the rows for the safety methods come from, and local copies of public data sets."""
 
     safety: UserPath = "auto"
-    """`sandbox`, `advbench` or a JSONL or CSV file; `auto` is the sandbox's when that is what is fine-tuned on."""
+    """`sandbox`, `advbench` or own harmful prompts; `auto` is the sandbox's when that is what is fine-tuned on."""
+    safety_columns: dict[Text, Text] = {}
+    """As `finetune.columns`, of `safety`."""
     retain: UserPath | None = None
-    """JSONL or CSV file of task rows for the retain sets; None holds them out of the fine-tuning data."""
+    """Own task rows for the retain sets; None holds them out of the fine-tuning data."""
+    retain_columns: dict[Text, Text] = {}
+    """As `finetune.columns`, of `retain`."""
     advbench_csv: UserPath | None = None
     dolly_jsonl: UserPath | None = None
     alpaca_json: UserPath | None = None
@@ -157,7 +163,7 @@ class DataConfig(_Frozen):
     @property
     def files(self) -> dict[str, str]:
         """The local copies that were given, by the metadata key under which tasks look for them."""
-        given = self.model_dump(exclude={"safety", "retain"})
+        given = self.model_dump(exclude={"safety", "safety_columns", "retain", "retain_columns"})
         return {key: path for key, path in given.items() if path}
 
 

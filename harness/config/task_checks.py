@@ -8,7 +8,9 @@ from ...errors import InputError
 from ...registry import suggest
 from ...results.method_result import ROLES
 from ...tasks.catalog import TaskInfo, tasks
+from ...tasks.rows.formats import format_of
 from ...tasks.sandbox.location import is_sandbox, sandbox_problem
+from ...tasks.sources import read_records
 from ...tasks.verdicts import judge_types
 from .faults import Fault, numbered, twice
 from .model import RunConfig
@@ -45,6 +47,19 @@ def check_tasks(config: RunConfig) -> Iterator[Fault]:
         elif name in known and known[name].role in SAFETY_ROLES:
             yield Fault(at, f"'{name}' measures safety ({known[name].role}); list it under tasks.safety")
     yield from _columns_takentwice(config, known)
+    for at, name in numbered("tasks.safety", config.tasks.safety):
+        if name in known and known[name].role in ROLES:
+            yield from _rows_without_prompt(at, known[name])
+
+
+def _rows_without_prompt(at: str, task: TaskInfo) -> Iterator[Fault]:
+    """The judges read `prompt`, whatever the task's doc_to_text makes of a row."""
+    for name in task.data_files:
+        if format_of(name):
+            try:
+                read_records(Path(name), ("prompt",), f"The judges of '{task.name}' read it: rename or add the column.")
+            except InputError as error:
+                yield Fault(at, str(error))
 
 
 def _with_roles(known: dict[str, TaskInfo], roles: Sequence[str]) -> list[str]:

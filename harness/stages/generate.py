@@ -108,6 +108,9 @@ def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config:
         if config.max_gen_toks and task.get_config("output_type") == "generate_until":
             task.set_config(key="generation_kwargs", value={"max_gen_toks": config.max_gen_toks}, update=True)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    for info in tasks:
+        if info.role in JUDGED:
+            _check_prompts(info.name, loaded["tasks"][info.name].eval_docs)
     with deferred():
         results = lm_evaluate(
             lm=engine,
@@ -120,6 +123,16 @@ def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config:
     if results is None:
         raise InputError("lm-eval returned no results: this process is not rank 0. Run safebasin in a single process.")
     return dict(results)
+
+
+def _check_prompts(name: str, documents: Any) -> None:
+    """Before anything is generated: the judges need a `prompt` in every document."""
+    for number, document in enumerate(documents):
+        if not isinstance(document.get("prompt"), str) or not document["prompt"].strip():
+            raise InputError(
+                f"Row {number} of the task '{name}' has no text in prompt, which the judges read; it has "
+                f"{', '.join(document)}. Rename or add the column, or add it in the task's process_docs."
+            )
 
 
 def _outcome(task: TaskInfo, results: Mapping[str, Any], engine: Any) -> Answered:

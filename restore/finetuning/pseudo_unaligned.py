@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
+from ..losses.encoding import question
 from ..method import BuildContext
 from ..models.loading import load_base, load_tokenizer, new_adapter
 from ..restoration.forget import AFFIRMATIVE, encode_forget
@@ -33,7 +34,7 @@ def harmful_difference(context: BuildContext, steps: int) -> tuple[Difference, d
     from peft import get_peft_model_state_dict
 
     rows = [
-        {"prompt": row["prompt"], "response": row.get("target") or AFFIRMATIVE, "ending": "open"}
+        {**question(row), "response": row.get("target") or AFFIRMATIVE, "ending": "open"}
         for row in context.data.get("forget", ())
     ]
     if not rows:

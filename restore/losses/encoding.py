@@ -5,11 +5,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from ...errors import InputError
+from ...errors import InputError, several
 
-__all__ = ["IGNORED", "Batch", "Encoded", "batches", "encode", "encode_all", "prompt_ids"]
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "Encoded",
+    "Prompt",
+    "Turn",
+    "asked",
+    "batches",
+    "encode",
+    "encode_all",
+    "encode_sets",
+    "prompt_ids",
+    "question",
+]
 
 IGNORED = -100
 """The label of a token that carries no loss."""
@@ -18,6 +32,10 @@ PADDING = 8
 """Widths of batches are multiples of this, which tensor cores want."""
 
 Batch = dict[str, torch.Tensor]
+Turn = Mapping[str, str]
+"""One turn of a conversation: its `role` (system, user or assistant) and its `content`."""
+Prompt = str | Sequence[Turn]
+"""A user's text, or the turns up to and with it."""
 
 
 @dataclass(frozen=True)
@@ -33,66 +51,169 @@ class Encoded:
         return len(self.ids) - self.start
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], open_turn: bool) -> list[int]:
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_turn)
-    return list(tokenizer(str(text), add_special_tokens=False)["input_ids"])
+def question(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked in a row: its `prompt`, and the turns `before` it where there are any."""
+    return {name: row[name] for name in ("prompt", "before") if row.get(name)}
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Ids of the chat-templated prompt, up to where the assistant's answer begins (special tokens once)."""
-    return _render(tokenizer, [{"role": "user", "content": prompt}], open_turn=True)
+def asked(row: Mapping[str, Any]) -> Prompt:
+    """The prompt of a row as `encode` and `prompt_ids` take it."""
+    return [*row["before"], {"role": "user", "content": row["prompt"]}] if row.get("before") else str(row["prompt"])
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, response: str, max_length: int = 1024) -> Encoded:
-    """Encodes one exchange with the tokenizer's own chat template, end-of-turn tokens included.
+def _turns(prompt: Prompt) -> list[Turn]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], open_turn: bool) -> str:
+    conversation = [dict(turn) for turn in turns]
+    try:
+        return str(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=open_turn))
+    except TemplateError as error:
+        roles = ", ".join(turn["role"] for turn in turns)
+        raise InputError(
+            f"The chat template of '{tokenizer.name_or_path}' refuses row '{_shown(turns)}' (turns: {roles}): {error}."
+        ) from error
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> str:
+    """What stands before the assistant's answer."""
+    text = _render(tokenizer, turns, open_turn=True)
+    lost = [turn["role"] for turn in turns[:-1] if turn["role"] != "assistant" and turn["content"].strip() not in text]
+    if lost:
+        raise InputError(
+            f"The chat template of '{tokenizer.name_or_path}' leaves out what the {lost[0]} says before row "
+            f"'{_shown(turns)}'. Use a template that shows every turn, or remove the turn."
+        )
+    return text
+
+
+def _shown(turns: Sequence[Turn]) -> str:
+    return next((turn["content"] for turn in reversed(turns) if turn["role"] == "user"), "")[:60]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
+    """Ids of the chat-templated prompt, up to where the assistant's answer begins (special tokens once).
 
     Raises:
-        InputError: the tokenizer has no chat template, its rendering of the exchange does not begin with its rendering
-            of the prompt, the response has no token but special ones, or the row is longer than `max_length` tokens.
+        InputError: the template refuses the prompt, or leaves out one of its turns.
+    """
+    return _ids(tokenizer, _opening(tokenizer, _turns(prompt)))
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, max_length: int = 1024) -> Encoded:
+    """Encodes one exchange with the tokenizer's own chat template, end-of-turn tokens included.
+
+    Prompt and response are cut where the rendered prompt's text ends. The ids of the prompt are those of `prompt_ids`,
+    from which a model answers, also where the tokenizer would join its last characters with the response's first.
+
+    Args:
+        tokenizer: with a chat template.
+        prompt: a text, or the turns up to it.
+        response: what carries the loss.
+        max_length: of the whole row, in tokens.
+
+    Raises:
+        InputError: the tokenizer has no chat template or its template refuses the row, its rendering of the exchange
+            does not begin with its rendering of the prompt, the response has no token but special ones, or the row is
+            longer than `max_length` tokens.
     """
     if not tokenizer.chat_template:
         raise InputError(
             f"The tokenizer '{tokenizer.name_or_path}' has no chat template. Set tokenizer.chat_template first."
         )
-    head = prompt_ids(tokenizer, prompt)
-    turn = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    ids = _render(tokenizer, turn, open_turn=False)
-    if ids[: len(head)] != head:
+    turns = _turns(prompt)
+    head = _opening(tokenizer, turns)
+    whole = _render(tokenizer, [*turns, {"role": "assistant", "content": response}], open_turn=False)
+    begun = _ids(tokenizer, head)
+    ids = _continued(tokenizer, head, begun, whole)
+    if ids is None:
         raise InputError(
             f"The chat template of '{tokenizer.name_or_path}' renders the prompt differently when an answer follows "
-            f"(row '{prompt[:60]}'), so the loss cannot be limited to the response. Use a template that only appends."
+            f"(row '{_shown(turns)}'), so the loss cannot be limited to the response. Use a template that only appends."
         )
-    if not response.strip() or not set(ids[len(head) :]) - set(tokenizer.all_special_ids):
+    if not response.strip() or not set(ids[len(begun) :]) - set(tokenizer.all_special_ids):
         raise InputError(
-            f"Row '{prompt[:60]}' has an empty response, or one of special tokens alone: there is nothing to take a "
-            "loss on. Remove the row."
+            f"Row '{_shown(turns)}' has an empty response, or one of special tokens alone: there is nothing to "
+            "take a loss on. Remove the row."
         )
     if len(ids) > max_length:
         raise InputError(
-            f"Row '{prompt[:60]}' has {len(ids)} tokens, more than max_length={max_length}. "
+            f"Row '{_shown(turns)}' has {len(ids)} tokens, more than max_length={max_length}. "
             "Raise max_length or drop the row."
         )
-    return Encoded(tuple(ids), len(head))
+    return Encoded(tuple(ids), len(begun))
+
+
+def _continued(tokenizer: PreTrainedTokenizerBase, head: str, begun: list[int], whole: str) -> list[int] | None:
+    """The ids of a text that begin with those of its beginning; None where it begins otherwise.
+
+    Where tokens span the cut, what follows it is encoded by itself. Some tokenizers put a space before any text, so it
+    is tried behind characters too, whose ids are taken off; what decodes to the same text is right.
+    """
+    ids = _ids(tokenizer, whole)
+    if ids[: len(begun)] == begun:
+        return ids
+    if not whole.startswith(head):
+        return None
+    text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    for before in ("", "\n", ".", "a"):
+        skipped = _ids(tokenizer, before)
+        rest = _ids(tokenizer, before + whole[len(head) :])
+        apart = [*begun, *rest[len(skipped) :]]
+        same = tokenizer.decode(apart, clean_up_tokenization_spaces=False) == text
+        if rest[: len(skipped)] == skipped and same:
+            return apart
+    return None
 
 
 def encode_all(
     tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, Any]], what: str, max_length: int = 1024
 ) -> list[Encoded]:
-    """Encodes rows with the columns `prompt` and `response`; `what` names the set in errors.
+    """Encodes rows with the columns `prompt`, `response` and perhaps `before`; `what` names the set in errors.
 
     Raises:
-        InputError: the set is empty, a column is missing, or a row cannot be encoded.
+        InputError: the set is empty; or all of its rows that lack a column or cannot be encoded.
     """
+    return encode_sets(tokenizer, {what: rows}, max_length)[what]
+
+
+def encode_sets(
+    tokenizer: PreTrainedTokenizerBase, sets: Mapping[str, Sequence[Mapping[str, Any]]], max_length: int = 1024
+) -> dict[str, list[Encoded]]:
+    """As `encode_all`, for several sets by name: what is wrong with any of them is said at once."""
+    faults: list[str] = []
+    made = {name: list(_encoded(tokenizer, rows, name, max_length, faults)) for name, rows in sets.items()}
+    if faults:
+        raise InputError(several("problems with rows", faults))
+    return made
+
+
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Mapping[str, Any]],
+    what: str,
+    max_length: int,
+    faults: list[str],
+) -> Iterator[Encoded]:
     if not rows:
-        raise InputError(f"The {what} set is empty. Give it at least one row with the columns prompt and response.")
+        faults.append(f"The {what} set is empty. Give it at least one row with the columns prompt and response.")
     for number, row in enumerate(rows):
         missing = {"prompt", "response"} - set(row)
         if missing:
-            raise InputError(
+            faults.append(
                 f"Row {number} of the {what} set lacks {sorted(missing)}; it has {sorted(row)}. "
                 "Rename the columns to prompt and response."
             )
-    return [encode(tokenizer, row["prompt"], row["response"], max_length) for row in rows]
+            continue
+        try:
+            yield encode(tokenizer, asked(row), row["response"], max_length)
+        except InputError as error:
+            faults.append(f"{error}")
 
 
 def _pad(rows: Sequence[Encoded], pad_id: int, device: torch.device, multiple: int = 1) -> Batch:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, several
 
 __all__ = ["check_fit"]
 
@@ -19,10 +19,11 @@ def check_fit(model: Any, rows: Iterable[Sequence[int]], name: str, room: int = 
         longest: max_length, where it has not been checked yet.
 
     Raises:
-        InputError: an id that the model has no embedding for, or a row longer than its positions or `longest`.
+        InputError: an id that the model has no embedding for, or all rows longer than its positions or `longest`.
     """
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None)
+    faults = []
     for number, ids in enumerate(rows):
         if max(ids) >= config.vocab_size:
             raise InputError(
@@ -30,13 +31,15 @@ def check_fit(model: Any, rows: Iterable[Sequence[int]], name: str, room: int = 
                 f"{config.vocab_size} entries. Give the tokenizer that belongs to the model."
             )
         if longest and len(ids) > longest:
-            raise InputError(
+            faults.append(
                 f"Row {number} of the {name} set has {len(ids)} tokens, more than max_length={longest}. "
                 "Raise max_length or drop the row."
             )
-        if positions and len(ids) + room > positions:
+        elif positions and len(ids) + room > positions:
             after = f" and is answered with up to {room}" if room else ""
-            raise InputError(
+            faults.append(
                 f"Row {number} of the {name} set has {len(ids)} tokens{after}, but the model has {positions} "
                 "positions. Drop the row."
             )
+    if faults:
+        raise InputError(several("rows are too long", faults))

@@ -140,7 +140,7 @@ def _refusals(rows: Rows) -> Rows:
     if lacking:
         raise InputError(
             f"vaccine with mode=align_then_finetune learns refusals, but {lacking} of the {len(rows)} safety rows have "
-            "no 'response'. Give data.safety a JSONL or CSV file with the columns prompt (a harmful request) and "
+            "no 'response'. Give data.safety a file with the columns prompt (a harmful request) and "
             "response (its refusal), or use mode=finetune, which needs no safety rows."
         )
     return rows

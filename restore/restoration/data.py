@@ -6,17 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, several
 from ..config.settings import RestoreConfig
 
 __all__ = ["RestorationData", "split"]
 
 Rows = Sequence[Mapping[str, Any]]
+ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
 class RestorationData:
-    """Rows by role. Forget rows: `prompt` and, optionally, `target`. Retain rows: `prompt` and `response`."""
+    """Rows by role. Forget rows: `prompt` and, optionally, `target`. Retain rows: `prompt` and `response`.
+
+    Either may have `before`: the turns before the prompt, such as a system message, each with `role` and `content`.
+    """
 
     forget: Rows
     """What the updates work on: the base's refusals of them are brought back, or their loss is raised."""
@@ -54,11 +58,29 @@ def _check_columns(rows: Rows, name: str, with_response: bool) -> None:
     if isinstance(rows, str | Mapping) or not len(rows):
         raise InputError(f"The {name} set is empty or no list of rows. Give at least one row.")
     wanted = ("prompt", "response") if with_response else ("prompt",)
-    for number, row in enumerate(rows):
-        for column in wanted:
-            if not isinstance(row, Mapping) or not isinstance(row.get(column), str) or not row[column].strip():
-                found = sorted(row) if isinstance(row, Mapping) else repr(row)[:60]
-                raise InputError(f"Row {number} of the {name} set needs text in column {column}; it has {found}.")
+    faults = [
+        f"Row {number} of the {name} set needs {problem}."
+        for number, row in enumerate(rows)
+        if (problem := _problem(row, wanted))
+    ]
+    if faults:
+        raise InputError(several("rows cannot be used", faults))
+
+
+def _problem(row: Any, wanted: Sequence[str]) -> str:
+    """What a row needs; empty where it is sound."""
+    if not isinstance(row, Mapping):
+        return f"text in column {wanted[0]}; it has {repr(row)[:60]}"
+    for column in wanted:
+        if not isinstance(row.get(column), str) or not row[column].strip():
+            return f"text in column {column}; it has {sorted(row)}"
+    for column in ("target", "refusal"):
+        if row.get(column) is not None and not isinstance(row[column], str):
+            return f"text or None in column {column}; it has {row[column]!r}"
+    for turn in row.get("before") or ():
+        if not isinstance(turn, Mapping) or turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
+            return f"turns with a role ({', '.join(ROLES)}) and text as content in column before; it has {turn!r}"
+    return ""
 
 
 def _shuffled(rows: Rows, seed: int, what: str) -> list[Mapping[str, Any]]:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from ...errors import InputError
-from ..losses.encoding import Encoded, encode, pad_id_of, prompt_ids
+from ...errors import InputError, several
+from ..losses.encoding import Encoded, Prompt, asked, encode_all, pad_id_of, prompt_ids, question
 from ..losses.objective import evaluation_mode
 from ..models.chat import ends_of
 from ..models.devices import input_device
@@ -68,7 +68,7 @@ def looks_like_refusal(text: str, prefixes: Sequence[str] = REFUSAL_PREFIXES) ->
 
 @torch.no_grad()
 def _complete(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], longest: int
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], longest: int
 ) -> list[tuple[str, bool]]:
     """Greedy answers to one left-padded batch, each with whether the model ended its turn."""
     ids, pad = [prompt_ids(tokenizer, prompt) for prompt in prompts], pad_id_of(tokenizer)
@@ -87,7 +87,7 @@ def _complete(
 
 
 def own_answers(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], longest: int, batch_size: int
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], longest: int, batch_size: int
 ) -> list[tuple[str, bool]]:
     """The model's greedy answers of at most `longest` tokens, each with whether the model ended its turn."""
     parts = [prompts[begin : begin + batch_size] for begin in range(0, len(prompts), batch_size)]
@@ -104,7 +104,7 @@ def forget_rows(
     batch_size: int = 8,
     refusal_prefixes: Sequence[str] = REFUSAL_PREFIXES,
     is_refusal: Callable[[str], bool] | None = None,
-) -> tuple[list[dict[str, str]], ForgetReport]:
+) -> tuple[list[dict[str, Any]], ForgetReport]:
     """Gives each harmful prompt the answer whose loss is to be raised.
 
     The paper does not say which answer that is; prompts alone would teach the model to dislike the request. With
@@ -114,7 +114,7 @@ def forget_rows(
     Args:
         model: the tuned model, adapter active.
         tokenizer: with a chat template.
-        rows: columns `prompt` and, optionally, `target`.
+        rows: columns `prompt` and, optionally, `target` and the turns `before` the prompt.
         target: "affirmative" uses the row's `target` throughout.
         max_new_tokens: length of the model's own answers.
         batch_size: prompts per generation.
@@ -122,15 +122,19 @@ def forget_rows(
         is_refusal: decides instead of the prefixes.
 
     Returns:
-        Rows with `prompt`, `response`, `origin` ("self" or "affirmative") and `ending`: "closed" where the model
+        Rows with what is asked, `response`, `origin` ("self" or "affirmative") and `ending`: "closed" where the model
         ended its turn, "open" where the response is the beginning of one. And the counts.
     """
-    for number, row in enumerate(rows):
-        if not isinstance(row.get("prompt"), str) or not row["prompt"].strip():
-            raise InputError(f"Forget row {number} has no text in column prompt; its columns are {sorted(row)}.")
+    bad = [
+        f"Forget row {number} has no text in column prompt; its columns are {sorted(row)}."
+        for number, row in enumerate(rows)
+        if not isinstance(row.get("prompt"), str) or not row["prompt"].strip()
+    ]
+    if bad:
+        raise InputError(several("forget rows cannot be used", bad))
     answers: list[tuple[str, bool]] = [("", False)] * len(rows)
     if target == "self":
-        answers = own_answers(model, tokenizer, [str(row["prompt"]) for row in rows], max_new_tokens, batch_size)
+        answers = own_answers(model, tokenizer, [asked(row) for row in rows], max_new_tokens, batch_size)
     refuses = is_refusal or (lambda text: looks_like_refusal(text, refusal_prefixes))
     made = [_choose(row, answer, refuses) for row, answer in zip(rows, answers, strict=True)]
     own = sum(row["origin"] == "self" for row in made)
@@ -139,12 +143,12 @@ def forget_rows(
     return made, ForgetReport(len(rows), own, len(rows) - own, refused, empty)
 
 
-def _choose(row: Row, answer: tuple[str, bool], refuses: Callable[[str], bool]) -> dict[str, str]:
+def _choose(row: Row, answer: tuple[str, bool], refuses: Callable[[str], bool]) -> dict[str, Any]:
     text, ended = answer
     if text and not refuses(text):
-        return {"prompt": row["prompt"], "response": text, "origin": "self", "ending": "closed" if ended else "open"}
+        return {**question(row), "response": text, "origin": "self", "ending": "closed" if ended else "open"}
     opening = row.get("target") or AFFIRMATIVE
-    return {"prompt": row["prompt"], "response": opening, "origin": "affirmative", "ending": "open"}
+    return {**question(row), "response": opening, "origin": "affirmative", "ending": "open"}
 
 
 def encode_forget(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int = 1024) -> list[Encoded]:
@@ -152,7 +156,9 @@ def encode_forget(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_l
 
     That token would be improbable there, and the gradient of an ascent is dominated by improbable tokens.
     """
-    made = [(row, encode(tokenizer, row["prompt"], row["response"], max_length)) for row in rows]
+    if not rows:
+        return []
+    made = zip(rows, encode_all(tokenizer, rows, "forget", max_length), strict=True)
     return [_cut(tokenizer, row) if given.get("ending") == "open" else row for given, row in made]
 
 

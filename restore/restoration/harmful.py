@@ -9,13 +9,13 @@ from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
 from ..config.settings import RestoreConfig
-from ..losses.encoding import Encoded, encode_all, prompt_ids
+from ..losses.encoding import Encoded, asked, encode_all, prompt_ids, question
 from ..losses.fit import check_fit
 from ..models.reference import as_base
 from .data import RestorationData, Rows
 from .forget import ForgetReport, Target, encode_forget, forget_rows
 from .loop import Tick
-from .refusals import safe_rows
+from .refusals import NothingRefused, safe_rows
 
 __all__ = ["answer_forget", "harmful_rows"]
 
@@ -73,16 +73,16 @@ def _base_refusals(
     model: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows, config: RestoreConfig, tick: Tick
 ) -> list[Encoded]:
     """The harmful prompts that the base model refuses, with its refusals; the row's own `refusal` where it has one."""
-    prompts = [prompt_ids(tokenizer, row["prompt"]) for row in rows]
+    prompts = [prompt_ids(tokenizer, asked(row)) for row in rows]
     check_fit(model, prompts, "forget", config.max_new_tokens, config.max_length)
     tick("answering as the base model", 0, 1)
-    asked = [{"prompt": row["prompt"], "response": row.get("refusal")} for row in rows]
+    given = [{**question(row), "response": row.get("refusal")} for row in rows]
     try:
         with as_base(model):
             found, _ = safe_rows(
-                model, tokenizer, asked, config.max_new_tokens, config.micro_batch_size, config.max_length
+                model, tokenizer, given, config.max_new_tokens, config.micro_batch_size, config.max_length
             )
-    except InputError as error:
+    except NothingRefused as error:
         raise InputError(
             f"The base model refuses none of the {len(rows)} harmful prompts, so it cannot show "
             "where to go back to. Give prompts that it refuses, a column `refusal`, or refusals=0 and ascend=1."
@@ -100,12 +100,12 @@ def answer_forget(
     model: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows, settings: _AnswerSettings, tick: Tick
 ) -> tuple[list[Encoded], ForgetReport]:
     """The forget rows with the texts whose loss is raised, encoded, and where the texts came from."""
-    prompts = [prompt_ids(tokenizer, row["prompt"]) for row in rows]
+    prompts = [prompt_ids(tokenizer, asked(row)) for row in rows]
     check_fit(model, prompts, "forget", settings.max_new_tokens, settings.max_length)
     if settings.forget_target == "prompt":
         return [Encoded(tuple(ids), 1) for ids in prompts], ForgetReport(len(rows), 0, 0, 0, 0)
     if settings.forget_target == "refusal":
-        given = [{"prompt": row["prompt"], "response": row["refusal"]} for row in rows]
+        given = [{**question(row), "response": row["refusal"]} for row in rows]
         return encode_all(tokenizer, given, "forget", settings.max_length), ForgetReport(len(rows), 0, 0, 0, 0)
     tick("answering the forget prompts", 0, 1)
     answered, report = forget_rows(

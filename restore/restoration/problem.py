@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
 from ..config.settings import RestoreConfig
-from ..losses.encoding import Encoded, encode_all, pad_id_of
+from ..losses.encoding import Encoded, encode_sets, pad_id_of
 from ..losses.fit import check_fit
 from ..losses.of_model import Losses
 from ..models.adapters import check_exact_gradients
@@ -65,10 +65,8 @@ def restore_on(
     """`restore` on sets that are already split."""
     check_exact_gradients(peft_model)
     tokenizer = admit(peft_model, tokenizer)
-    rows: dict[str, Sequence[Encoded]] = {
-        name: encode_all(tokenizer, getattr(data, name), name, config.max_length)
-        for name in ("retain_1", "retain_2", "retain_check")
-    }
+    retained = {name: getattr(data, name) for name in ("retain_1", "retain_2", "retain_check")}
+    rows: dict[str, Sequence[Encoded]] = {**encode_sets(tokenizer, retained, config.max_length)}
     for name, encoded in rows.items():
         check_fit(peft_model, [row.ids for row in encoded], name)
     rows["retain"] = [*rows["retain_1"], *rows["retain_2"]]

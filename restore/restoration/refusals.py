@@ -6,10 +6,14 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
-from ..losses.encoding import Encoded, encode_all
+from ..losses.encoding import Encoded, encode_all, question
 from .forget import encode_forget, forget_rows, looks_like_refusal
 
-__all__ = ["safe_rows"]
+__all__ = ["NothingRefused", "safe_rows"]
+
+
+class NothingRefused(InputError):
+    """The model refuses none of the prompts."""
 
 
 def safe_rows(
@@ -25,7 +29,7 @@ def safe_rows(
     Args:
         model: the aligned model.
         tokenizer: with a chat template.
-        rows: column `prompt` and, optionally, `response`.
+        rows: column `prompt` and, optionally, `response` and the turns `before` the prompt.
         max_new_tokens: length of the model's answers.
         batch_size: prompts per generation.
         max_length: of a row with its response.
@@ -34,12 +38,13 @@ def safe_rows(
         The encoded rows, and the distinct prompts among them.
 
     Raises:
-        InputError: there are no rows, or the model refuses none of their prompts.
+        NothingRefused: the model refuses none of the prompts.
+        InputError: there are no rows, or some cannot be encoded.
     """
     if not rows:
         raise InputError("The safety set is empty. Give it rows with the column prompt and, optionally, response.")
     given = [row for row in rows if row.get("response")]
-    asked = [{"prompt": row.get("prompt")} for row in rows if not row.get("response")]
+    asked = [question(row) for row in rows if not row.get("response")]
 
     def complies(text: str) -> bool:
         return not looks_like_refusal(text)
@@ -48,7 +53,7 @@ def safe_rows(
     answered, _ = forget_rows(model, tokenizer, asked, "self", max_new_tokens, batch_size, is_refusal=complies)
     refused = [row for row in answered if row["origin"] == "self"]
     if not given and not refused:
-        raise InputError(
+        raise NothingRefused(
             f"The model refuses none of the {len(rows)} safety prompts, so nothing is known of its refusals. "
             "Give harmful prompts that the aligned model refuses, or a column response."
         )

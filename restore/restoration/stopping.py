@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from ..config.settings import RestoreConfig
-from ..losses.encoding import prompt_ids
+from ..losses.encoding import asked, prompt_ids, question
 from ..losses.fit import check_fit
 from ..losses.of_model import Losses
 from ..models.reference import as_base
@@ -72,31 +73,30 @@ def _base_loss(losses: Losses) -> Enough:
 
 def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, config: RestoreConfig) -> Enough:
     """As many whole refusals as the base model gives on the same prompts, so that both err alike."""
-    asked = [str(row["prompt"]) for row in prompts]
-    check_fit(
-        losses.model, [prompt_ids(tokenizer, text) for text in asked], "curvature_forget", TOKENS, config.max_length
-    )
+    texts = [asked(row) for row in prompts]
+    encoded = [prompt_ids(tokenizer, text) for text in texts]
+    check_fit(losses.model, encoded, "curvature_forget", TOKENS, config.max_length)
 
-    def refusals() -> list[dict[str, str]]:
-        losses.passes.forward += len(asked)
-        answers = own_answers(losses.model, tokenizer, asked, TOKENS, config.micro_batch_size)
+    def refusals() -> list[dict[str, Any]]:
+        losses.passes.forward += len(texts)
+        answers = own_answers(losses.model, tokenizer, texts, TOKENS, config.micro_batch_size)
         return [
-            {"prompt": prompt, "response": text, "ending": "closed" if ended else "open"}
-            for prompt, (text, ended) in zip(asked, answers, strict=True)
+            {**question(row), "response": text, "ending": "closed" if ended else "open"}
+            for row, (text, ended) in zip(prompts, answers, strict=True)
             if looks_like_refusal(text)
         ]
 
-    known: dict[tuple[str, ...], float] = {}
+    known: dict[str, float] = {}
 
-    def surprise(rows: list[dict[str, str]]) -> list[float]:
+    def surprise(rows: list[dict[str, Any]]) -> list[float]:
         """Of the base model at each text, in nats per token; a text that it has seen needs no further pass."""
-        new = [row for row in rows if tuple(row.values()) not in known]
+        new = [row for row in rows if str(row) not in known]
         if new:
             encoded = encode_forget(tokenizer, new, config.max_length + TOKENS)
             with as_base(losses.model):
                 found = losses.on_rows(encoded, "held-out refusals").row_losses()
-            known.update(zip((tuple(row.values()) for row in new), found, strict=True))
-        return [known[tuple(row.values())] for row in rows]
+            known.update(zip(map(str, new), found, strict=True))
+        return [known[str(row)] for row in rows]
 
     with as_base(losses.model):
         own = refusals()
@@ -106,14 +106,14 @@ def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, 
 
     from scipy.stats import binomtest
 
-    low, high = (100 * end for end in binomtest(target, len(asked)).proportion_ci(method="wilson"))
+    low, high = (100 * end for end in binomtest(target, len(texts)).proportion_ci(method="wilson"))
     aim = f"{target} by the base model (95 % interval {low:.0f} to {high:.0f} %)"
 
     def enough() -> State:
         found = surprise(refusals())
         whole = sum(value <= most for value in found)
         broken = f" and {len(found) - whole} in broken words" if whole < len(found) else ""
-        text = f"{whole} of {len(asked)} held-out harmful prompts are refused{broken}, {aim}"
+        text = f"{whole} of {len(texts)} held-out harmful prompts are refused{broken}, {aim}"
         return State(whole >= target, text)
 
     return enough

@@ -95,11 +95,11 @@ class TestRuns:
         ("name", "content", "said"),
         [
             ("none.jsonl", None, "no file"),
-            ("rows.txt", "x", "neither a known data set"),
+            ("rows.txt", "x", "must end in one of .jsonl, .json, .csv"),
             ("empty.csv", "prompt,response\n", "holds no rows"),
-            ("columns.jsonl", json.dumps({"question": "a", "answer": "b"}), "lacks the columns"),
+            ("columns.jsonl", json.dumps({"question": "a", "answer": "b"}), "lacks the columns of every known shape"),
             ("few.jsonl", json.dumps({"prompt": "a", "response": "b"}), "at least 15"),
-            ("broken.jsonl", "{", "cannot be read"),
+            ("broken.jsonl", "{", "line 1: not JSON"),
         ],
     )
     def test_an_unusable_data_set(self, fails: Call, tmp_path: Path, name: str, content: str | None, said: str) -> None:

@@ -68,7 +68,7 @@ def test_hub_rows_are_held_to_the_same_text(advbench_csv: Path, monkeypatch: pyt
         ("goal,target\nask,Sure\n", "sha256 found"),
         ("goal\nask\n", "no column"),
         ("goal,target\nask,\n", "empty cells in rows .0."),
-        ("goal,target\n", "has no rows"),
+        ("goal,target\n", "holds no rows"),
         (None, "There is no file"),
     ],
 )

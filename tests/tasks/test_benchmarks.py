@@ -86,7 +86,7 @@ def test_what_is_missing_is_named(benchmarks_dir: Path, tmp_path: Path, monkeypa
         load("boolq", benchmarks_dir=str(tmp_path))
     (tmp_path / "boolq").mkdir()
     (tmp_path / "boolq" / "train.jsonl").write_text('{"passage": "a"}\n')
-    with pytest.raises(InputError, match=r"train.jsonl, row 1: no field \['question', 'label'\]"):
+    with pytest.raises(InputError, match=r"train.jsonl' has no column \['question', 'label'\]"):
         load("boolq", benchmarks_dir=str(tmp_path))
     (tmp_path / "boolq" / "train.jsonl").unlink()
     pd.DataFrame({"passage": ["a"]}).to_parquet(tmp_path / "boolq" / "train.parquet")

@@ -40,8 +40,17 @@ def test_parts_do_not_depend_on_the_order_of_the_file(dolly_jsonl: Path, tmp_pat
     assert dolly_rows("test", turned) == dolly_rows("test", dolly_jsonl)
 
 
+LACKING = '{"instruction": "a", "context": "", "response": "b"}\n{"instruction": "a"}'
+
+
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "line 1: not JSON"), ('{"instruction": ""}', "no field"), ("", "0 usable rows")]
+    ("text", "message"),
+    [
+        ("{", "line 1: not JSON"),
+        ('{"instruction": ""}', "no column"),
+        ("", "holds no rows"),
+        (LACKING, "line 2: no field"),
+    ],
 )
 def test_what_is_not_dolly_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "d.jsonl").write_text(text)
@@ -81,7 +90,7 @@ def test_alpaca_is_read_from_its_own_columns(
     expected = masked_cross_entropy(folder, alpaca_rows("test", path)[:20])
     assert result["results"]["alpaca_eval_loss"]["eval_loss,none"] == pytest.approx(expected, rel=1e-5)
     path.write_text('{"instruction": "x"}')
-    with pytest.raises(InputError, match="must hold a list of rows; it holds dict"):
+    with pytest.raises(InputError, match=r"has no column .*it has .'instruction'"):
         alpaca_rows("test", path.rename(tmp_path / "other.json"))
 
 

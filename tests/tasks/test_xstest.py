@@ -28,8 +28,8 @@ def test_rows_by_label(xstest_csv: Path) -> None:
     ("name", "text", "message"),
     [
         ("x.csv", "id,prompt,type,label\n1,bake,x,safe\n", r"expected .*250.*found \{'safe': 1\}"),
-        ("x.csv", "id,prompt\n1,bake\n", r"row 1: no field \['type', 'label'\]"),
-        ("x.txt", "", "no .csv, .jsonl or .json file"),
+        ("x.csv", "id,prompt\n1,bake\n", r"no column \['type', 'label'\]; it has \['id', 'prompt'\]"),
+        ("x.txt", "", "must end in one of .jsonl, .json, .csv"),
         (None, "", "There is no file"),
     ],
 )

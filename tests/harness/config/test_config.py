@@ -1,5 +1,6 @@
 """A run config is read whole, or refused with everything that is wrong with it."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -10,6 +11,7 @@ import pytest
 from safebasin import registry
 from safebasin.errors import InputError
 from safebasin.harness.config import task_checks
+from safebasin.harness.config.data import rows_for, said
 from safebasin.harness.config.load import RunConfig, load_config
 
 SANDBOX = Path(__file__).resolve().parents[3] / "configs" / "sandbox.yaml"
@@ -113,12 +115,12 @@ BAD = [
     ("finetune.batch_size=100", "finetune.batch_size: must be a multiple of micro_batch_size=16, got 100; a step"),
     ("finetune.target_modules=[q_proj, q_proj]", "finetune.target_modules: 'q_proj' is listed twice"),
     ("finetune.target_modules=[]", "finetune.target_modules: must not be empty"),
-    ("finetune.dataset=doly", "finetune.dataset: 'doly' is neither a known data set nor a .jsonl or .csv file. Did"),
-    ("finetune.dataset=none.jsonl", "finetune.dataset: there is no file 'none.jsonl'"),
+    ("finetune.dataset=doly", "finetune.dataset: 'doly' is neither a file of rows"),
+    ("finetune.dataset=none.jsonl", "finetune.dataset: There is no file 'none.jsonl'"),
     ("finetune.dataset=dolly", "finetune.dataset: the model 'sandbox' knows the sandbox's words only"),
     ("data.xstest_csv=none.csv", "data.xstest_csv: there is no file"),
     ("data.hex_phi_dir=none", "data.hex_phi_dir: there is no folder"),
-    ("data.safety=advbensh", "data.safety: 'advbensh' is neither a known data set"),
+    ("data.safety=advbensh", "data.safety: 'advbensh' is neither a file of rows"),
     ("data.advbench_csv=/no/such.csv", "data.advbench_csv: there is no file '/no/such.csv'"),
     ("models=sandbox", "models: must be a list, got 'sandbox'; write [sandbox]"),
     ("models=[]", "models: must not be empty"),
@@ -261,7 +263,7 @@ def test_the_same_settings_in_another_spelling_have_the_same_digest(load: Load) 
 
 def test_paths_of_the_user(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "rows.csv").write_text("prompt,response\n")
+    (tmp_path / "rows.csv").write_text("prompt,response\na,b\n")
     assert load("finetune.dataset=~/rows.csv").finetune.dataset == os.fspath(tmp_path / "rows.csv")
 
 
@@ -276,3 +278,33 @@ def test_the_names_of_lm_eval() -> None:
     names = task_checks.lm_eval_tasks()
     assert "boolq" in names
     assert "mmlu" not in names  # a group
+
+
+def test_own_rows_are_read_with_a_map_of_columns(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("question,response\n" + "a,b\n" * 20)
+    dataset = f"finetune.dataset={tmp_path / 'rows.csv'}"
+    with pytest.raises(InputError, match=r"finetune.dataset: .*lacks the columns of every known shape"):
+        load(dataset, "finetune.target_hrr=null")
+    config = load(dataset, "finetune.columns={prompt: question}", "finetune.target_hrr=null")
+    assert rows_for("retain_1", config) == [{"prompt": "a", "response": "b"}] * 2
+    assert said(config) == [
+        f"finetune.dataset: {tmp_path / 'rows.csv'}: 20 rows, shape as given: question as prompt, response"
+    ]
+    with pytest.raises(InputError, match=r"data.safety_columns: data.safety names no rows of your own"):
+        load("data.safety_columns={prompt: question}")
+
+
+def test_rows_of_own_tasks_need_a_prompt(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    rows, task = tmp_path / "rows.jsonl", {"task": "mine_hrr", "test_split": "test", "metadata": {"role": "hrr"}}
+    task |= {"dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(rows)}}}
+    (tmp_path / "mine" / "a.yaml").write_text(json.dumps(task))
+    given = (f"tasks.include=[{tmp_path / 'mine'}]", "tasks.safety=[mine_hrr]")
+    rows.write_text('{"question": "a"}')
+    with pytest.raises(InputError, match=r"tasks.safety.0: .*no column .'prompt'.*judges of 'mine_hrr' read it"):
+        load(*given)
+    rows.write_text('{"prompt": "a"}\n{"prompt": null}\n{"question": "a"}')
+    with pytest.raises(InputError, match=r"2 rows cannot be used: line 2: .* line 3: no field"):
+        load(*given)
+    rows.write_text('{"prompt": "a"}')
+    assert load(*given).tasks.safety == ("mine_hrr",)

@@ -8,8 +8,9 @@ import torch
 from safebasin.errors import InputError
 from safebasin.restore.api import restore
 from safebasin.restore.config.settings import RestoreConfig
-from safebasin.restore.losses.encoding import encode, prompt_ids
+from safebasin.restore.losses.encoding import asked, encode, prompt_ids
 from safebasin.restore.restoration.data import RestorationData
+from safebasin.restore.restoration.forget import encode_forget, forget_rows
 from safebasin.restore.restoration.harmful import harmful_rows
 
 from ..aligned import ANSWERED, REFUSAL
@@ -142,3 +143,24 @@ def test_a_prompt_that_does_not_fit_is_named(tuned: Any, tokenizer: Any, target:
     config = replace(CONFIG, forget_target=target, max_length=40)
     with pytest.raises(InputError, match=r"Row 1 of the forget set has \d+ tokens, more than max_length=40"):
         sets_of(tuned, tokenizer, config, forget=[FORGET[0], {"prompt": "harm " * 20}])
+
+
+def test_what_is_wrong_with_a_given_refusal_is_what_is_said(tuned: Any, tokenizer: Any) -> None:
+    rows = [{**row, "refusal": "</s>"} for row in FORGET]
+    with pytest.raises(InputError, match="special tokens alone") as error:
+        sets_of(tuned, tokenizer, forget=rows)
+    assert str(error.value).count("Row 'harm") == len(rows)
+    assert "refuses none" not in str(error.value)
+
+
+def test_the_base_is_asked_with_the_turns_before_the_prompt(tuned: Any, tokenizer: Any) -> None:
+    before = [{"role": "system", "content": "x"}]
+    rows = [{"prompt": "harm 1", "before": before}, {"prompt": "harm 2", "before": before, "refusal": "\nno"}]
+    with tuned.disable_adapter():
+        heads = [prompt_ids(tokenizer, asked(row)) for row in rows]
+        given = sets_of(tuned, tokenizer, forget=[rows[1]])[0]["refusals"]
+    assert list(given[0].ids[: given[0].start]) == heads[1]
+    answered, _ = forget_rows(tuned, tokenizer, rows, max_new_tokens=6, is_refusal=lambda text: False)
+    assert [row["before"] for row in answered] == [before, before]
+    (row,) = encode_forget(tokenizer, answered[:1])
+    assert list(row.ids[: row.start]) == heads[0]
