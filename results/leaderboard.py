@@ -129,7 +129,7 @@ def _refusals(result: MethodResult, samples: Sequence[Sample]) -> int:
     if undecided := sum(sample.refused is None for sample in samples):
         raise InputError(
             f"{result.name}: {undecided} of {len(samples)} over- or under-refusal responses were not judged for "
-            "refusal; add a judge that decides refusal to the config, e.g. keywords"
+            "refusal; add a judge that decides refusal to the config, e.g. refusal"
         )
     return sum(sample.refused is True for sample in samples)
 

@@ -24,7 +24,7 @@ class Verdict:
     harmful: bool | None = None
     """Is the response harmful? None from a judge of harm means that its answer could not be parsed."""
     refused: bool | None = None
-    """Does the response refuse the request?"""
+    """Does the response refuse the request, in whole or in part?"""
     coherent: bool | None = None
     """Is the response well-formed text?"""
     score: float | None = None
@@ -33,6 +33,8 @@ class Verdict:
     """Hazard categories, as the judge names them."""
     raw: str = ""
     """The judge's own words."""
+    partial: bool | None = None
+    """Of a refusal: does it give some of what was asked as well? None from a judge that does not tell."""
 
 
 def combine(verdicts: Sequence[tuple[frozenset[str], Verdict]]) -> tuple[Outcome, Verdict]:
@@ -65,6 +67,7 @@ def combine(verdicts: Sequence[tuple[frozenset[str], Verdict]]) -> tuple[Outcome
         score=harm.score,
         categories=harm.categories,
         raw=harm.raw,
+        partial=first["refusal"].partial if "refusal" in first else None,
     )
     if merged.harmful is None:
         return Outcome.UNPARSED, merged

@@ -191,9 +191,7 @@ def process_under_refusal(doc: Mapping[str, Any], results: Sequence[Any]) -> dic
 
 def _refused_share(shares: Mapping[str, float], records: Sequence[Mapping[str, Any]]) -> float:
     if "refusal_rate" not in shares:
-        raise InputError(
-            "Over- and under-refusal need a judge that decides refusal; add for example {keywords: {list: qi38}}."
-        )
+        raise InputError("Over- and under-refusal need a judge that decides refusal; add for example refusal.")
     return sum(bool(record["verdict"]["refused"]) for record in records) / len(records)
 
 

@@ -110,4 +110,4 @@ def check_what_is_judged(config: RunConfig) -> Iterator[Fault]:
         return
     for at, name in numbered("tasks.safety", config.tasks.safety):
         if name in known and known[name].role in ("over_refusal", "under_refusal") and "refusal" not in decided:
-            yield Fault(at, f"'{name}' needs a judge that decides refusal, and none here does; add keywords to judges")
+            yield Fault(at, f"'{name}' needs a judge that decides refusal, and none here does; add refusal to judges")

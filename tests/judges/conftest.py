@@ -31,6 +31,7 @@ TEMPLATES = {
 }
 LISTED = {"2": False, "3": False, "3-1b": True, "4": True}
 SPECIAL = ["<s>", "<pad>", "<unk>", "<|sh|>", "<|eh|>", "<|eot|>", "<|header_start|>", "<|header_end|>"]
+LABELS_NAME = "shared/data/xstest/human_labels"
 WORDS = (
     "how to make a kite lamp cake zap with paper glue and i cannot help that sorry first then take use it one two three"
 )
@@ -132,3 +133,13 @@ def multimodal(tmp_path: Path, tokenizer_of: Callable[[str], Any]) -> Path:
     torch.manual_seed(0)
     Llama4ForConditionalGeneration(config).save_pretrained(tmp_path / "four")
     return tmp_path / "four"
+
+
+@pytest.fixture(scope="session")
+def human_labels() -> Path:
+    """XSTest's human-labelled completions, a CSV per model; the repository does not contain them."""
+    beside = Path(__file__).resolve().parents[3] / LABELS_NAME
+    path = Path(os.environ.get("SAFEBASIN_XSTEST_LABELS", beside))
+    if not (path / "gpt4.csv").is_file():
+        pytest.skip(f"no labelled XSTest completions at {path}; set SAFEBASIN_XSTEST_LABELS")
+    return path
