@@ -135,11 +135,20 @@ def list_(what: Annotated[str, typer.Argument(help="methods, judges, tasks or co
 
 
 @app.command()
-def doctor() -> None:
-    """Says what this machine has for a run, what it lacks, and the command that mends it; 1 where nothing would run."""
-    from .doctor import examine, table
+def doctor(
+    model: Annotated[str | None, typer.Option("--model", help="Looks at this model instead.")] = None,
+    adapter: Annotated[Path | None, typer.Option("--adapter", help="And at this adapter on it.")] = None,
+) -> None:
+    """Says what this machine has for a run, what it lacks, and the command that mends it; 1 where nothing would run.
 
-    findings = list(examine())
+    With --model it says what is found of a model instead: whether a run or a restoration would take it, and how its
+    answers begin and end.
+    """
+    from .doctor import examine, examine_model, table
+
+    if adapter and not model:
+        raise InputError("--adapter needs --model: an adapter is looked at on its base.")
+    findings = list(examine_model(model, adapter) if model else examine())
     _console().print(table(findings))
     raise typer.Exit(int(any(finding.state == "broken" for finding in findings)))
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
 from rich.filesize import decimal
@@ -17,10 +18,11 @@ from ...tasks.sandbox.location import cache_folder, world_digest
 from ...vllm_setup import vllm_problem, vllm_version
 from ..stages.cpu import cpu_facts, processor
 from ..stages.memory import available_memory
+from ..stages.models import resolve
 
-__all__ = ["Finding", "examine", "table"]
+__all__ = ["Finding", "examine", "examine_model", "table"]
 
-State = Literal["ok", "missing", "broken"]
+State = Literal["ok", "note", "missing", "broken"]
 PACKAGES = ("torch", "transformers", "peft", "lm_eval", "datasets")
 LLAMA_GUARD = "meta-llama/Llama-Guard-3-1B"
 """The smallest judge that is gated: whoever may read it may read the others."""
@@ -35,7 +37,7 @@ class Finding:
     what: str
     found: str
     state: State = "ok"
-    """`missing` is something that only some runs need, `broken` something that all of them do."""
+    """`note` should be known; only some runs need what is `missing`, and all of them what is `broken`."""
     mend: str = ""
     """What to do about it."""
 
@@ -50,6 +52,17 @@ def examine() -> Iterator[Finding]:
     yield _module("gguf", "reads models from .gguf files", "pip install 'safebasin[gguf]'")
     yield _module("bitsandbytes", "reads models in 4 and 8 bits", "pip install bitsandbytes (needs a CUDA device)")
     yield _llama_guard()
+
+
+def examine_model(model: str, adapter: Path | None) -> Iterator[Finding]:
+    """What the gate finds of a model, and of an adapter on it."""
+    from ...restore.models import gate
+    from ..terminal.quiet import quiet
+
+    quiet()
+    states: dict[gate.State, State] = {"ok": "ok", "note": "note", "refused": "broken"}
+    for item in gate.examine(resolve(model).location, adapter).items:
+        yield Finding(item.check, item.said, states[item.state])
 
 
 def _devices() -> Iterator[Finding]:
@@ -120,7 +133,9 @@ def table(findings: list[Finding]) -> Table:
     shown = Table()
     for column in ("", "what", "found", "what to do"):
         shown.add_column(column, overflow="fold")
-    marks = {"ok": "[green]ok[/green]", "missing": "[yellow]-[/yellow]", "broken": "[red]broken[/red]"}
+    colours = {"ok": "green", "note": "yellow", "missing": "yellow", "broken": "red"}
     for finding in findings:
-        shown.add_row(marks[finding.state], *map(escape, (finding.what, finding.found, finding.mend)))
+        shown.add_row(
+            f"[{colours[finding.state]}]{finding.state}[/]", *map(escape, (finding.what, finding.found, finding.mend))
+        )
     return shown

@@ -1,12 +1,16 @@
 """`doctor` finds what is there, and names the command for what is not; its exit code says whether runs can be."""
 
+import shutil
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from safebasin.harness.commands import doctor
 from safebasin.harness.commands.cli import main
-from safebasin.harness.commands.doctor import Finding, examine, table
+from safebasin.harness.commands.doctor import Finding, examine, examine_model, table
+from safetensors.torch import load_file, save_file
 
 
 def named(what: str) -> Finding:
@@ -50,6 +54,26 @@ def test_brackets_in_a_command_are_shown() -> None:
     with console.capture() as shown:
         console.print(table([Finding("vllm", "none", "missing", "pip install safebasin[vllm]")]))
     assert "safebasin[vllm]" in shown.get()
+
+
+def test_a_model_is_looked_at_instead(tiny_chat_model: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, code in ((["--model", str(tiny_chat_model())], 0), (["--model", "sandbx/none"], 2)):
+        with pytest.raises(SystemExit) as stop:
+            main(["doctor", *arguments])
+        assert stop.value.code == code
+    assert "none missing, none left over, all finite" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_a_run_would_refuse_is_broken(tiny_chat_model: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(tiny_chat_model(), folder)
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["model.layers.0.self_attn.q_proj.weight"]
+    save_file(tensors, weights, {"format": "pt"})
+    states = {finding.what: finding for finding in examine_model(str(folder), None)}
+    assert states["weights"].state == "broken"
+    assert "q_proj" in states["weights"].found
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
