@@ -95,7 +95,7 @@ def test_a_base_that_refuses_nothing_is_refused(model: Any, tokenizer: Any, chan
     flags = [p.requires_grad for p in model.parameters()]
     with pytest.raises(InputError) as caught:
         restore(model, tokenizer, forget=FORGET, retain=ANSWERED, config=replace(CONFIG, **changes))
-    assert "The base model (the adapter disabled) refuses none of the 2 harmful prompts" in str(caught.value)
+    assert "The base model refuses none of the 2 harmful prompts" in str(caught.value)
     assert "a column `refusal`, or refusals=0 and ascend=1" in str(caught.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert [p.requires_grad for p in model.parameters()] == flags
