@@ -99,7 +99,8 @@ class Qwen3GuardJudge(ModelJudge):
     def _verdict(self, readings: Sequence[Reading]) -> Verdict:
         (given,) = readings
         verdict = parse_qwen3guard(given.text, self.controversial)
-        steps = self._levels.steps(given.tokens)
+        decode = self.files.tokenizer.decode  # "Safe" may begin the label as well
+        steps = [at for at in self._levels.steps(given.tokens) if decode(given.tokens[:at]).strip() == "Safety:"]
         if verdict.harmful is None or not steps:
             return verdict
         _, middle, unsafe = self._levels.shares(given.scores[steps[0]])
