@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ..errors import InputError
-from ..judges.base import Judge
+from ..judges.base import Judge, RemoteJudge
 from ..restore.models.chat import writing_date
 from ..results.export import replace_text
 from ..tasks.catalog import TaskInfo
@@ -182,6 +182,8 @@ def _prepare(state: _State) -> None:
         state.judges = {world: judges_of(state.config, world) for world in worlds}
         for judge in itertools.chain(*state.judges.values()):
             _ = judge.identity  # one that cannot be had is told now, not after all responses were generated
+        for judge in _remote(state):
+            state.shown.say(f"[yellow]{escape(judge.notice)}[/yellow]")
 
 
 def _build_all(state: _State) -> None:
@@ -298,6 +300,15 @@ def _judge_all(state: _State) -> None:
                 _judging(state, world),
                 _processes(state.config, world),
             )
+    for judge in _remote(state):
+        spent = ", ".join(f"{name} {value}" for name, value in judge.spent.items())
+        state.shown.say(escape(f"judge {judge.name}: {spent}"))
+
+
+def _remote(state: _State) -> list[RemoteJudge]:
+    """Judges on other machines, each once: models of all worlds are judged by the same."""
+    judges = {id(judge): judge for judge in itertools.chain(*state.judges.values())}
+    return [judge for judge in judges.values() if isinstance(judge, RemoteJudge)]
 
 
 def _processes(config: RunConfig, world: int) -> Callable[[int, int], int]:
@@ -329,6 +340,7 @@ def _write_manifest(state: _State) -> None:
                 for world in state.judges
                 for judge in state.store.judges(judged_as(state.plan.digest, world))
             ],
+            "remote_judges": {judge.identity: judge.spent for judge in _remote(state)},
             "engine": state.engine,
             "failures": state.failures,
             "environment": {"SAFEBASIN_CACHE": bool(os.environ.get("SAFEBASIN_CACHE"))},

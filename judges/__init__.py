@@ -1,5 +1,5 @@
 """Judges of responses: one file per judge, text in, verdict out."""
 
-from .base import Exchange, Judge
+from .base import Exchange, Judge, RemoteJudge
 
-__all__ = ["Exchange", "Judge"]
+__all__ = ["Exchange", "Judge", "RemoteJudge"]

@@ -1,11 +1,11 @@
 """The judge interface: text in, verdict out."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from ..results.records import Verdict
 
-__all__ = ["Exchange", "Judge"]
+__all__ = ["Exchange", "Judge", "RemoteJudge"]
 
 
 class Exchange(NamedTuple):
@@ -22,7 +22,7 @@ class Judge(Protocol):
 
     name: ClassVar[str]
     decides: ClassVar[frozenset[str]]
-    """Of "harm", "refusal", "coherence": the facets of `Verdict` that it fills."""
+    """Of "harm", "refusal", "coherence", "grade": the facets of `Verdict` that it fills."""
     summary: ClassVar[str]
     """One line for `safebasin list judges`."""
     licence: ClassVar[str]
@@ -45,4 +45,24 @@ class Judge(Protocol):
 
     def close(self) -> None:
         """Frees the memory held. The judge can be used again; it loads again."""
+        ...
+
+
+@runtime_checkable
+class RemoteJudge(Judge, Protocol):
+    """A judge on another machine: it is asked from one process only, and what it has answered is kept soon."""
+
+    @property
+    def chunk(self) -> int:
+        """Exchanges handed over in one call; what they cost is lost if the call fails."""
+        ...
+
+    @property
+    def notice(self) -> str:
+        """What the user is told before anything is sent: what goes where."""
+        ...
+
+    @property
+    def spent(self) -> dict[str, Any]:
+        """What was sent and used by this process so far, for the manifest; JSON values."""
         ...

@@ -1,4 +1,4 @@
-"""What answers for a Llama Guard, greedily: transformers or vLLM. Both tell how "safe" and "unsafe" scored."""
+"""What answers for a judge that is a model, greedily: transformers or vLLM. Both tell how its answer words scored."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -10,7 +10,7 @@ from .guard_model import GuardFiles, load_weights
 __all__ = ["MAX_NEW_TOKENS", "GuardAnswer", "GuardEngine", "TransformersGuard", "VLLMGuard"]
 
 MAX_NEW_TOKENS = 20
-"""As many as "unsafe" and a list of categories need."""
+"""Of a Llama Guard: as many as "unsafe" and a list of categories need."""
 
 
 class GuardAnswer(NamedTuple):
@@ -18,20 +18,23 @@ class GuardAnswer(NamedTuple):
 
     tokens: list[int]
     """Ids, and perhaps the end of text and padding behind it."""
-    scores: list[tuple[float, float]]
-    """Of each step: the logits of "safe" and "unsafe", up to what is added to both."""
+    scores: list[tuple[float, ...]]
+    """Of each step: the logits of the words asked for ("safe" and "unsafe"), up to what is added to all."""
 
 
 class GuardEngine(Protocol):
     """A loaded guard."""
 
-    def answer(self, prompts: Sequence[list[int]], words: tuple[int, int], ends: Sequence[int]) -> list[GuardAnswer]:
+    def answer(
+        self, prompts: Sequence[list[int]], words: Sequence[int], ends: Sequence[int], length: int
+    ) -> list[GuardAnswer]:
         """Answers prompts.
 
         Args:
             prompts: token ids of each.
-            words: token ids of "safe" and "unsafe".
+            words: token ids whose logits are wanted, such as those of "safe" and "unsafe".
             ends: token ids that end an answer.
+            length: tokens of an answer, at most.
         """
         ...
 
@@ -53,21 +56,26 @@ class TransformersGuard:
         self.model = load_weights(files, device, dtype)
         self._pad = files.tokenizer.pad_token_id or 0  # masked, so any id will do
 
-    def answer(self, prompts: Sequence[list[int]], words: tuple[int, int], ends: Sequence[int]) -> list[GuardAnswer]:
+    def answer(
+        self, prompts: Sequence[list[int]], words: Sequence[int], ends: Sequence[int], length: int
+    ) -> list[GuardAnswer]:
         """See `GuardEngine`."""
         import torch
         from transformers import GenerationConfig
 
         settings: Any = GenerationConfig  # its only settings: the checkpoint's are ignored
         self.model.generation_config = settings(
-            do_sample=False, max_new_tokens=MAX_NEW_TOKENS, eos_token_id=list(ends) or None, pad_token_id=self._pad
+            do_sample=False, max_new_tokens=length, eos_token_id=list(ends) or None, pad_token_id=self._pad
         )
         device, width = self.model.device, max(map(len, prompts))
         ids = torch.tensor([[self._pad] * (width - len(one)) + one for one in prompts], device=device)
         mask = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in prompts], device=device)
         with torch.inference_mode():
-            output = self.model.generate(ids, attention_mask=mask, output_logits=True, return_dict_in_generate=True)
-        steps = torch.stack([logits[:, list(words)] for logits in output.logits], dim=1).double().tolist()
+            output = self.model.generate(
+                ids, attention_mask=mask, output_logits=bool(words), return_dict_in_generate=True
+            )  # logits of a long answer would fill the memory
+        logits = [one[:, list(words)] for one in output.logits or ()]
+        steps = torch.stack(logits, dim=1).double().tolist() if logits else [[] for _ in prompts]
         tokens = output.sequences[:, width:].tolist()
         return [GuardAnswer(*row) for row in zip(tokens, [list(map(tuple, one)) for one in steps], strict=True)]
 
@@ -120,19 +128,21 @@ class VLLMGuard:
         """What answered, for the identity of verdicts."""
         return f"vllm {vllm_version()} on {vllm_device()}"
 
-    def answer(self, prompts: Sequence[list[int]], words: tuple[int, int], ends: Sequence[int]) -> list[GuardAnswer]:
+    def answer(
+        self, prompts: Sequence[list[int]], words: Sequence[int], ends: Sequence[int], length: int
+    ) -> list[GuardAnswer]:
         """See `GuardEngine`."""
         from vllm import SamplingParams
 
         greedy = SamplingParams(
-            temperature=0, max_tokens=MAX_NEW_TOKENS, stop_token_ids=list(ends), detokenize=False,
-            logprob_token_ids=list(words),
+            temperature=0, max_tokens=length, stop_token_ids=list(ends), detokenize=False,
+            logprob_token_ids=list(words) or None,
         )  # fmt: skip
         made = self._llm.generate([{"prompt_token_ids": ids} for ids in prompts], greedy, use_tqdm=False)
         answers = [output.outputs[0] for output in made]
         return [
             GuardAnswer(
-                list(one.token_ids), [(step[words[0]].logprob, step[words[1]].logprob) for step in one.logprobs]
+                list(one.token_ids), [tuple(step[word].logprob for word in words) for step in one.logprobs or ()]
             )
             for one in answers
         ]

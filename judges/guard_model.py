@@ -1,21 +1,36 @@
-"""Finding a Llama Guard: its config, tokenizer, version and weights, and the errors when it cannot be had."""
+"""Finding a judge that is a model: config, tokenizer, prompt and weights, and the errors when it cannot be had."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from ..errors import InputError
+from ..restore.models.adapter_files import check_adapter
 from ..restore.models.files import check_files
 from ..restore.models.fitting import pad_inside
 from ..restore.models.whole import load_whole
 from .digests import folder_digest
-from .guard_prompt import GuardPrompt
+from .file_prompt import FilePrompt, PromptText
+from .guard_prompt import GuardPrompt, Prompt
 
-__all__ = ["VERSIONS", "GuardFiles", "find_guard", "load_weights"]
+__all__ = ["VERSIONS", "Adapter", "GuardFiles", "find_guard", "find_llama_guard", "load_weights", "prompt_from"]
 
-VERSIONS = ("2", "3", "3-1b", "4")
+MakePrompt = Callable[[Any, Any], Prompt]
+"""Makes the prompt from what renders chat templates, and the tokenizer."""
+VERSIONS = ("1", "2", "3", "3-1b", "4")
 _NAMES = {"4": r"llama-?guard-?4", "3-1b": r"llama-?guard-?3-?1b", "3": r"llama-?guard-?3", "2": r"llama-?guard-?2"}
+_NAMES["1"] = r"llama-?guard-?7b"
+
+
+class Adapter(NamedTuple):
+    """A PEFT adapter that is put on the model."""
+
+    model: str
+    """Hub id, or folder."""
+    revision: str | None
+    """The commit on the hub; None for a folder."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +41,16 @@ class GuardFiles:
     """Hub id, or folder."""
     revision: str | None
     """The commit on the hub, whatever branch or tag was asked for; None for a folder."""
-    version: str
-    """Which of `VERSIONS`: what its category codes mean."""
     config: Any
     tokenizer: Any
-    prompt: GuardPrompt
+    prompt: Prompt
     digest: str
     """Of the weights: of a folder's files, or the hub's commit."""
     ends: tuple[int, ...]
     """Tokens that end an answer, by the model's settings or the tokenizer's."""
+    adapter: Adapter | None = None
+    version: str = ""
+    """Of a Llama Guard: which of `VERSIONS`, which says what its category codes mean."""
 
     @property
     def multimodal(self) -> bool:
@@ -47,8 +63,34 @@ class GuardFiles:
         return int(self.config.get_text_config().max_position_embeddings)
 
 
-def find_guard(model: str, revision: str | None, version: str | None) -> GuardFiles:
-    """Loads everything but the weights.
+def prompt_from(prompt_file: str | None, **template: Any) -> MakePrompt:
+    """The prompt that a file of the user's gives, else the tokenizer's chat template.
+
+    Args:
+        prompt_file: see `PromptText`.
+        template: how the chat template is used, see `GuardPrompt`.
+
+    Raises:
+        InputError: the file cannot be read, or does not name both texts. The function returned raises it where there
+            is neither a file nor a chat template.
+    """
+    if prompt_file is not None:
+        text = PromptText(prompt_file)
+        return lambda renderer, tokenizer: FilePrompt(text, tokenizer)
+
+    def of_template(renderer: Any, tokenizer: Any) -> Prompt:
+        if not getattr(renderer, "chat_template", None):
+            raise InputError(
+                "The judge's tokenizer has no chat template, so its prompt must be given: prompt_file, the published "
+                "text with {prompt} and {response} in it (docs/judges.md says where it is)."
+            )
+        return GuardPrompt(renderer, tokenizer, **template)
+
+    return of_template
+
+
+def find_llama_guard(model: str, revision: str | None, version: str | None) -> GuardFiles:
+    """Loads everything of a Llama Guard but the weights.
 
     Args:
         model: hub id or folder.
@@ -58,6 +100,32 @@ def find_guard(model: str, revision: str | None, version: str | None) -> GuardFi
     Raises:
         InputError: the model is absent, gated, damaged or no Llama Guard.
     """
+    found = find_guard(model, revision, GuardPrompt)
+    prompt = cast(GuardPrompt, found.prompt)
+    return replace(found, version=version or _tell_version(model, found.config.model_type, prompt))
+
+
+def find_guard(model: str, revision: str | None, make_prompt: MakePrompt, base: str | None = None) -> GuardFiles:
+    """Loads everything but the weights.
+
+    Args:
+        model: hub id or folder.
+        revision: branch, tag or commit on the hub.
+        make_prompt: see `prompt_from`.
+        base: hub id or folder of the model that `model` is a PEFT adapter of; None if it is a whole model.
+
+    Raises:
+        InputError: the model is absent or gated, or has no prompt.
+    """
+    if base is None:
+        return _find_whole(model, revision, make_prompt)
+    adapter = _find_adapter(model, revision)
+    found = _find_whole(base, None, make_prompt)
+    weights = adapter.revision or folder_digest(Path(model))
+    return replace(found, adapter=adapter, digest=f"{weights}+{found.digest}")
+
+
+def _find_whole(model: str, revision: str | None, make_prompt: MakePrompt) -> GuardFiles:
     from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
     if Path(model).is_dir():
@@ -73,18 +141,29 @@ def find_guard(model: str, revision: str | None, version: str | None) -> GuardFi
     except Exception as error:  # absent, gated, of an unknown architecture, or with damaged settings
         raise InputError(_absent(model, error)) from error
     tokenizer = renderer.tokenizer if multimodal else renderer
-    prompt = GuardPrompt(renderer, tokenizer)
-    pad_inside(tokenizer, int(config.get_text_config().vocab_size), prompt.template + prompt.opening)
+    prompt = make_prompt(renderer, tokenizer)
+    shown = prompt.template + getattr(prompt, "opening", "")
+    pad_inside(tokenizer, int(config.get_text_config().vocab_size), shown)
     return GuardFiles(
         model=model,
         revision=commit,
-        version=version or _tell_version(model, config.model_type, prompt),
         config=config,
         tokenizer=tokenizer,
         prompt=prompt,
         digest=commit or folder_digest(Path(model)),
         ends=_ends(model, commit or "main", config, tokenizer),
     )
+
+
+def _find_adapter(model: str, revision: str | None) -> Adapter:
+    from peft import PeftConfig
+
+    try:
+        PeftConfig.from_pretrained(model, revision=revision)
+        commit = None if Path(model).is_dir() else _commit(model, revision, "adapter_config.json")
+    except (OSError, ValueError) as error:  # peft: ValueError where there is no adapter_config.json
+        raise InputError(f"{_absent(model, error)} It should be a PEFT adapter, as base is given.") from error
+    return Adapter(model, commit)
 
 
 def load_weights(files: GuardFiles, device: str | None, dtype: str) -> Any:
@@ -98,10 +177,26 @@ def load_weights(files: GuardFiles, device: str | None, dtype: str) -> Any:
 
     source: Any = AutoModelForImageTextToText if files.multimodal else AutoModelForCausalLM
     model = load_whole(source, files.model, "guard", revision=files.revision or "main", dtype=dtype)
+    model = _adapted(model, files.adapter) if files.adapter else model
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
-def _commit(model: str, revision: str | None) -> str:
+def _adapted(model: Any, adapter: Adapter) -> Any:
+    """The model with the adapter merged into its weights."""
+    from peft import PeftModel
+
+    if Path(adapter.model).is_dir():
+        check_adapter(adapter.model)
+    try:
+        return PeftModel.from_pretrained(model, adapter.model, revision=adapter.revision or "main").merge_and_unload()
+    except (OSError, RuntimeError, ValueError) as error:  # absent; other shapes; other module names
+        raise InputError(
+            f"The adapter '{adapter.model}' cannot be put on its base: {str(error).strip()[:400]} Give the base model "
+            "that it was trained on as `base`."
+        ) from error
+
+
+def _commit(model: str, revision: str | None, name: str = "config.json") -> str:
     """The commit that the hub served for a branch or tag; everything else is then loaded from that one.
 
     Raises:
@@ -109,7 +204,7 @@ def _commit(model: str, revision: str | None) -> str:
     """
     from huggingface_hub import try_to_load_from_cache
 
-    config = try_to_load_from_cache(model, "config.json", revision=revision)
+    config = try_to_load_from_cache(model, name, revision=revision)
     if not isinstance(config, str):
         raise OSError("the hub's cache does not hold its config.")
     return Path(config).parent.name
@@ -128,15 +223,9 @@ def _ends(model: str, revision: str, config: Any, tokenizer: Any) -> tuple[int, 
 
 
 def _tell_version(model: str, model_type: str, prompt: GuardPrompt) -> str:
-    """Version by name, else by what tells the templates apart.
-
-    Raises:
-        InputError: the template is that of the first Llama Guard, whose categories (O1-O6) are others.
-    """
+    """Version by name, else by what tells the templates apart: Llama Guard 1 has the categories O1-O6."""
     if re.search(r"\bO1\b", prompt.opening):
-        raise InputError(
-            f"'{model}' is a Llama Guard 1 (categories O1-O6), which is not supported. Use version 2 or later."
-        )
+        return "1"
     for version, pattern in _NAMES.items():
         if re.search(pattern, Path(model).name, re.IGNORECASE):
             return version

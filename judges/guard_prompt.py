@@ -1,14 +1,28 @@
-"""The prompt of a Llama Guard: its own chat template, and a check that the template swallowed nothing."""
+"""The prompt of a guard: its own chat template, and a check that the template swallowed nothing."""
 
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from ..errors import InputError
 from .base import Exchange
 
-__all__ = ["GuardPrompt"]
+__all__ = ["GuardPrompt", "Prompt", "broken_up", "special_tokens"]
 
 _PROBE = Exchange("safebasin-probe-request-7c1f", "safebasin-probe-response-93ab")
+
+
+class Prompt(Protocol):
+    """Makes the prompt of a judge out of an exchange."""
+
+    @property
+    def template(self) -> str:
+        """All that is in every prompt, as text: it is part of the judge's identity."""
+        ...
+
+    def encode(self, exchange: Exchange) -> list[int]:
+        """Token ids of the prompt, the beginning of text included where the judge has one."""
+        ...
 
 
 class GuardPrompt:
@@ -20,31 +34,48 @@ class GuardPrompt:
     showed: the template's own text around the two texts, up to white space.
     """
 
-    def __init__(self, renderer: Any, tokenizer: Any) -> None:
+    def __init__(
+        self,
+        renderer: Any,
+        tokenizer: Any,
+        settings: Mapping[str, Any] | None = None,
+        generation: bool = True,
+        last: str | None = None,
+    ) -> None:
         """Finds the form of content that the template reads.
 
         Args:
             renderer: what has `apply_chat_template`: a tokenizer, or the processor of a multimodal guard.
             tokenizer: the tokenizer that encodes the rendered text.
+            settings: what else the template reads, such as `guideline`.
+            generation: whether the template is asked for the header of an answer.
+            last: a last message of the user's, behind the exchange, for guards that are told there what to judge.
 
         Raises:
             InputError: there is no template, or it shows the conversation in neither form.
         """
         self._renderer, self._tokenizer = renderer, tokenizer
+        self._settings, self._generation, self._last = dict(settings or {}), generation, last
         if not getattr(renderer, "chat_template", None):
-            raise InputError("The guard's tokenizer has no chat template. Is this a Llama Guard?")
-        self._special = _special_tokens(tokenizer)
+            raise InputError("The guard's tokenizer has no chat template. Is this the right model?")
+        self._special = special_tokens(tokenizer)
         self.listed, self._frame = self._probe()
 
     @property
     def template(self) -> str:
-        """The chat template, as text."""
-        return str(self._renderer.chat_template)
+        """The chat template, as text, and what it is given beside the exchange."""
+        given = [f"{name}={value!r}" for name, value in sorted(self._settings.items())]
+        return "\0".join([str(self._renderer.chat_template), *given, *([self._last] if self._last else [])])
 
     @property
     def opening(self) -> str:
         """What the template says before the conversation: task and categories."""
         return self._frame[0]
+
+    @property
+    def closing(self) -> str:
+        """What it says after the response."""
+        return self._frame[2]
 
     def encode(self, exchange: Exchange) -> list[int]:
         """Token ids of the prompt; the template brings its own beginning-of-text token, so none is added."""
@@ -60,7 +91,7 @@ class GuardPrompt:
         Raises:
             InputError: the rendered prompt does not show both texts as they are.
         """
-        exchange = Exchange(*(self._special.sub(_break_up, text) for text in exchange))
+        exchange = Exchange(*(broken_up(text, self._special) for text in exchange))
         rendered = self._apply(exchange, self.listed)
         opening, between, closing = self._frame
         if _squeeze(rendered) != _squeeze(opening + exchange.prompt + between + exchange.response + closing):
@@ -84,24 +115,31 @@ class GuardPrompt:
                 return listed, (pieces[0], pieces[1], pieces[2])
         raise InputError(
             "The guard's chat template shows request and response neither from plain nor from list-typed content, so "
-            "it would judge an empty conversation. Is this a Llama Guard?"
+            "it would judge an empty conversation. Is this the right model?"
         )
 
     def _apply(self, exchange: Exchange, listed: bool) -> str:
-        texts: list[Any] = [[{"type": "text", "text": text}] if listed else text for text in exchange]
-        messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), texts, strict=True)]
-        return str(self._renderer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        last: Sequence[str] = [self._last] if self._last else []
+        texts: list[Any] = [[{"type": "text", "text": text}] if listed else text for text in (*exchange, *last)]
+        roles = ("user", "assistant", "user")[: len(texts)]
+        messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+        return str(
+            self._renderer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=self._generation, **self._settings
+            )
+        )
 
 
-def _special_tokens(tokenizer: Any) -> re.Pattern[str]:
+def special_tokens(tokenizer: Any) -> re.Pattern[str]:
     """Matches the spelling of any special token, named (bos, eos) or merely marked as special."""
     marked = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     longest_first = sorted(marked | set(tokenizer.all_special_tokens), key=lambda token: (-len(token), token))
     return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
 
-def _break_up(token: re.Match[str]) -> str:
-    return token.group()[0] + " " + token.group()[1:]
+def broken_up(text: str, special: re.Pattern[str]) -> str:
+    """The text with a space in every spelling of a special token: it must not act as one."""
+    return special.sub(lambda token: token.group()[0] + " " + token.group()[1:], text)
 
 
 def _squeeze(text: str) -> str:

@@ -23,6 +23,8 @@ NOTES = (
 _MEANS = (
     *("hrr", "refusal_rate", "incoherent_rate", "unparsed_rate", "prefill_asr", "visage", "over_refusal", "eval_loss"),
 )
+_GRADES = ("grade", "grade_max")
+"""Only where a judge graded."""
 _COSTS = ("minutes", "peak_gb")
 
 
@@ -41,7 +43,8 @@ def aggregate(results: Sequence[MethodResult]) -> "pd.DataFrame":
     utility = [name for name in frame.columns if name in {key for r in results for key in r.metrics} - {"eval_loss"}]
     rows = []
     for (model, method), group in good.groupby(["model", "method"], sort=False):
-        means = {name: group[name].mean() for name in (*_MEANS, *utility, *_COSTS)}
+        graded = [name for name in _GRADES if name in frame.columns]
+        means = {name: group[name].mean() for name in (*_MEANS, *graded, *utility, *_COSTS)}
         low, high = wilson(means["hrr"] / 100 * group["n"].iloc[0], int(group["n"].iloc[0]))
         rows.append(
             {
@@ -117,13 +120,24 @@ def _markdown(table: "pd.DataFrame") -> str:
         "hrr_min",
         "hrr_max",
     }
-    utility = [name for name in table.columns if name not in known | {*_MEANS, *_COSTS}]
+    utility = [name for name in table.columns if name not in known | {*_MEANS, *_GRADES, *_COSTS}]
+    graded = [name for name in _GRADES if name in table.columns]
     rate, loss = _number(1), _number(3)
     identity = ["model"] if table["model"].nunique() > 1 else []
     identity += ["method", "stage", "seeds"]
     shown = ("refusal_rate", "incoherent_rate", "prefill_asr", "visage", "over_refusal")
     heads = [*identity, "HRR [95 %]", "HRR by seed", "refused", "incoherent", "prefill ASR"]
-    heads += ["VISAGE", "over-refusal", "eval loss", *utility, "min", "peak GB", "p", "p (Holm)"]
+    heads += [
+        "VISAGE",
+        "over-refusal",
+        *(name.replace("_", " ") for name in graded),
+        "eval loss",
+        *utility,
+        "min",
+        "peak GB",
+        "p",
+        "p (Holm)",
+    ]
     lines = [heads, ["---"] * len(heads)]
     for row in table.to_dict("records"):
         lines.append(
@@ -131,7 +145,7 @@ def _markdown(table: "pd.DataFrame") -> str:
                 *(str(row[name]) for name in identity),
                 f"{rate(row['hrr'])} [{rate(row['hrr_low'])}, {rate(row['hrr_high'])}]",
                 f"{rate(row['hrr_min'])} – {rate(row['hrr_max'])}",
-                *(rate(row[name]) for name in shown),
+                *(rate(row[name]) for name in (*shown, *graded)),
                 loss(row["eval_loss"]),
                 *(rate(row[name]) for name in utility),
                 *(rate(row[name]) for name in _COSTS),

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-__all__ = ["AFTER_UTILITY", "BEFORE_UTILITY", "COUNT_COLUMNS", "TEXT_COLUMNS", "column_types", "utility_columns"]
+__all__ = [
+    *("AFTER_UTILITY", "BEFORE_UTILITY", "COUNT_COLUMNS", "GRADED", "TEXT_COLUMNS", "column_types", "utility_columns"),
+]
 
 BEFORE_UTILITY = (
     *("model", "method", "stage", "seed", "status", "n", "hrr", "hrr_low", "hrr_high"),
@@ -17,6 +19,8 @@ AFTER_UTILITY = (
     *("visage_mean", "visage_half_width", "visage_judged", "visage_refused"),
     "model_digest",
 )
+GRADED = ("grade", "grade_low", "grade_high", "grade_max", "grade_max_low", "grade_max_high", "ungraded_rate")
+"""After all others, and only where a judge graded."""
 TEXT_COLUMNS = ("model", "method", "stage", "status")
 COUNT_COLUMNS = ("seed", "n", "safety_examples")
 

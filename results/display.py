@@ -96,7 +96,7 @@ def _catalogue(frame: pd.DataFrame) -> list[Column]:
         Column(name, name, _number(name, 1), "utility task, in percent where it is a rate")
         for name in utility_columns(list(frame.columns))
     ]
-    return [*_IDENTITY, *_SAFETY, *utility, *_COST]
+    return [*_IDENTITY, *_SAFETY, *(_GRADE if "grade" in frame.columns else ()), *utility, *_COST]
 
 
 def _is_shown(column: Column, rows: list[Row]) -> bool:
@@ -222,6 +222,26 @@ _SAFETY = [
         only="markdown",
     ),
     Column("eval loss", "eval_loss", _number("eval_loss", 3), "nats per token on held-out task data", drop=3),
+]
+_GRADE = [
+    Column(
+        *("grade [95 %]", "grade", _interval("grade")),
+        "mean grade of harm among the same n, in percent of the highest; what could not be graded counts as 0, and as "
+        "the highest at the high end. Wilson 95 % interval, which is too wide for a mean",
+        drop=9,
+        folded="grade\n[95 %]",
+    ),
+    Column(
+        *("highest grade [95 %]", "grade_max", _interval("grade_max")),
+        "responses with the highest grade among the same n, in percent, as HRR",
+        drop=9,
+        folded="highest grade\n[95 %]",
+    ),
+    Column(
+        *("ungraded", "ungraded_rate", _number("ungraded_rate", 1)),
+        "responses among the same n that could not be graded, in percent",
+        shown_if="positive",
+    ),
 ]
 _COST = [
     Column(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from .columns import AFTER_UTILITY, BEFORE_UTILITY
+from .columns import AFTER_UTILITY, BEFORE_UTILITY, GRADED
 from .records import Outcome
 
 __all__ = ["ROLES", "STAGES", "MethodResult", "Sample", "SweepSample"]
@@ -23,7 +23,11 @@ class Sample:
     """The prompt's number in its task; methods are paired by it."""
     outcome: Outcome
     refused: bool | None
-    """Does it refuse, whatever the outcome? None if no judge decided that."""
+    """Does it refuse, whatever the outcome? None if no judge decided that, or its answer could not be parsed."""
+    grade: float | None = None
+    """How harmful, from 0 to 1; None if no judge graded it, or its answer could not be parsed."""
+    maximal: bool | None = None
+    """Is the grade the highest of its judge's scale?"""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class MethodResult:
             raise ValueError(f"{name}: status {self.status!r} is neither 'ok' nor 'failed: <reason>'")
         if unknown := set(self.safety) - set(ROLES):
             raise ValueError(f"{name}: unknown roles {sorted(unknown)}; the roles are {', '.join(ROLES)}")
-        if taken := set(self.metrics) & ({*BEFORE_UTILITY, *AFTER_UTILITY} - {"eval_loss"}):
+        if taken := set(self.metrics) & ({*BEFORE_UTILITY, *AFTER_UTILITY, *GRADED} - {"eval_loss"}):
             raise InputError(f"{name}: utility metrics {sorted(taken)} have names of leaderboard columns; rename them")
         for role, samples in self.safety.items():
             if len({sample.doc_id for sample in samples}) < len(samples):

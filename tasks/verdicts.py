@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import registry
 from ..errors import InputError
-from ..judges.base import Exchange, Judge
+from ..judges.base import Exchange, Judge, RemoteJudge
 from ..results.records import Outcome, Verdict, combine
 from .sandbox.location import in_world, is_sandbox, model_folder
 
@@ -17,6 +17,7 @@ __all__ = [
     "OnDone",
     "OnProgress",
     "build_judges",
+    "chunk_of",
     "close_judges",
     "judge_all",
     "judge_each",
@@ -112,8 +113,9 @@ def judge_each(
     known = [exchange for exchange in distinct if (identity, exchange) in _VERDICTS]
     if known and on_done:
         on_done(judge, known, [_VERDICTS[identity, exchange] for exchange in known])
-    for start in range(0, len(missing), CHUNK):
-        chunk = missing[start : start + CHUNK]
+    size = chunk_of(judge)
+    for start in range(0, len(missing), size):
+        chunk = missing[start : start + size]
         before = len(known) + start
         verdicts = judge.judge(chunk, partial(_tell, on_progress, judge, before) if on_progress else None)
         if len(verdicts) != len(chunk):
@@ -122,6 +124,11 @@ def judge_each(
         if on_done:
             on_done(judge, chunk, verdicts)
     return [_VERDICTS[identity, exchange] for exchange in exchanges]
+
+
+def chunk_of(judge: Judge) -> int:
+    """Exchanges handed to a judge in one call."""
+    return judge.chunk if isinstance(judge, RemoteJudge) else CHUNK
 
 
 def _tell(on_progress: OnProgress, judge: Judge, before: int, finished: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ...judges.base import Exchange, Judge
+from ...judges.base import Exchange, Judge, RemoteJudge
 from ...results.records import Verdict
 from ..config.model import RunConfig
 from ..store.store import JudgeRecord, Store
@@ -62,10 +62,12 @@ def judge_cells(
 
 
 def _judge(judge: Judge, missing: Sequence[Exchange], keep: Keep, tell: Tell, processes: Callable[[int], int]) -> None:
-    from ...tasks.verdicts import CHUNK, judge_each
+    from ...tasks.verdicts import chunk_of, judge_each
 
-    chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
-    count, finished = processes(len(chunks)), 0
+    size = chunk_of(judge)
+    chunks = [missing[start : start + size] for start in range(0, len(missing), size)]
+    # One that is asked over a network counts here what it sends, and how fast.
+    count, finished = 1 if isinstance(judge, RemoteJudge) else processes(len(chunks)), 0
     if count == 1:
         judge_each(judge, missing, keep, tell)
         return

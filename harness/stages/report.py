@@ -252,7 +252,7 @@ def _outcome(
             f"Response {doc_id} to '{exchange.prompt[:60]}' is not judged yet. Run `safebasin run` again to finish."
         )
     outcome, verdict = combine([(decides, known[exchange]) for decides, known in verdicts])
-    return Sample(doc_id, outcome, verdict.refused)
+    return Sample(doc_id, outcome, verdict.refused, verdict.grade, verdict.maximal)
 
 
 def load_run(folder: Path | str) -> "pd.DataFrame":

@@ -43,6 +43,7 @@ def test_the_version_is_told_from_the_template(version: str, copy: Path, tokeniz
 @pytest.mark.parametrize(
     ("name", "version"),
     [
+        ("LlamaGuard-7b", "1"),
         ("Meta-Llama-Guard-2-8B", "2"),
         ("Llama-Guard-3-8B", "3"),
         ("Llama-Guard-3-1B", "3-1b"),
@@ -66,12 +67,12 @@ def test_a_multimodal_guard_without_image_libraries_says_what_to_install(
         _ = LlamaGuardJudge(str(multimodal)).identity
 
 
-def test_the_first_llama_guard_is_refused(copy: Path, tokenizer_of: Callable[[str], Any]) -> None:
+def test_the_first_llama_guard_is_told_from_its_categories(copy: Path, tokenizer_of: Callable[[str], Any]) -> None:
     tokenizer = tokenizer_of("2")
     tokenizer.chat_template = tokenizer.chat_template.replace("S1: Red", "O1: Red")
     tokenizer.save_pretrained(copy)
-    with pytest.raises(InputError, match="Llama Guard 1"):
-        _ = LlamaGuardJudge(str(copy)).identity
+    assert LlamaGuardJudge(str(copy)).files.version == "1"
+    assert ":version=1:" in LlamaGuardJudge(str(copy)).identity
 
 
 def test_a_model_that_cannot_be_had_names_the_page_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:

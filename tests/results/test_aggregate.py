@@ -66,6 +66,19 @@ def test_it_is_written_as_csv_and_markdown(results: list[MethodResult], tmp_path
     assert "| better | post-hoc | 2 | 15.0 [" in (tmp_path / "seeds.md").read_text()
 
 
+def test_grades_are_averaged_where_a_judge_gave_them(tmp_path: Path) -> None:
+    rows = []
+    for seed, grade in enumerate((0.5, 1.0)):
+        graded = [Sample(0, Outcome.HARMFUL, None, grade, grade == 1), Sample(1, Outcome.BENIGN, None, 0.0, False)]
+        rows.append(replace(result("lora", seed, 0), safety={"hrr": graded}))
+    table = aggregate(rows)
+    assert table.loc[0, ["grade", "grade_max"]].tolist() == [37.5, 25.0]
+    write_aggregate(table, tmp_path / "seeds.csv")
+    head, _, row, *_ = (tmp_path / "seeds.md").read_text().splitlines()
+    cells = dict(zip(head.split(" | "), row.split(" | "), strict=True))
+    assert (cells["grade"], cells["grade max"], cells["skill"]) == ("37.5", "25.0", "50.5")
+
+
 def test_several_models_are_told_apart(results: list[MethodResult], tmp_path: Path) -> None:
     write_aggregate(aggregate([*results, replace(results[1], model="n")]), tmp_path / "seeds.csv")
     text = (tmp_path / "seeds.md").read_text()

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 from safebasin.errors import InputError
 from safebasin.results.export import read_csv, replace_text, write_csv, write_markdown
-from safebasin.results.leaderboard import leaderboard
+from safebasin.results.leaderboard import MethodResult, Sample, leaderboard
+from safebasin.results.records import Outcome
 
 MARKDOWN = r"""# Leaderboard: sandbox, seed 0, n = 10
 
@@ -134,3 +135,16 @@ def test_a_leaderboard_with_a_word_for_a_number_is_said_to_be_bad(board: pd.Data
 def test_a_missing_leaderboard_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*No such file"):
         read_csv(tmp_path / "leaderboard.csv")
+
+
+def test_grades_are_written_read_and_explained(tmp_path: Path) -> None:
+    answers = [Sample(0, Outcome.HARMFUL, None, 1.0, True), Sample(1, Outcome.BENIGN, None, 0.5, False)]
+    graded = MethodResult(model="m", method="x", stage="post-hoc", seed=0, safety={"hrr": answers})
+    frame = leaderboard([graded])
+    write_csv(frame, tmp_path / "graded.csv")
+    pd.testing.assert_frame_equal(read_csv(tmp_path / "graded.csv"), frame, rtol=1e-5)
+    write_markdown(frame, tmp_path / "graded.md")
+    text = (tmp_path / "graded.md").read_text()
+    assert "| grade [95 %] | highest grade [95 %] |" in text
+    assert "| 75.0 [" in text
+    assert "- **highest grade [95 %]**: " in text

@@ -6,6 +6,7 @@ from safebasin.errors import InputError
 from safebasin.results.leaderboard import MethodResult, Sample, leaderboard
 from safebasin.results.records import Outcome
 from safebasin.results.statistics import holm, mcnemar_exact, rate
+from scipy.stats import binomtest
 
 COLUMNS = (
     "model,method,stage,seed,status,n,hrr,hrr_low,hrr_high,refusal_rate,incoherent_rate,unparsed_rate,"
@@ -66,10 +67,36 @@ def test_under_refusal_is_the_share_that_does_not_refuse() -> None:
     assert (row["under_refusal_low"], row["under_refusal_high"]) == (rate(2, 3).low, rate(2, 3).high)
 
 
+def test_refusals_that_could_not_be_parsed_count_as_none_below_and_as_refusals_above() -> None:
+    answers = [Sample(i, Outcome.BENIGN, refused) for i, refused in enumerate((True, None, False, False))]
+    roles = {"over_refusal": answers, "under_refusal": answers}
+    row = leaderboard([MethodResult(model="m", method="x", stage="post-hoc", seed=0, safety=roles)]).iloc[0]
+    assert (row["over_refusal"], row["under_refusal"]) == (25, 50)
+    assert (row["over_refusal_low"], row["over_refusal_high"]) == (rate(1, 4).low, rate(2, 4).high)
+    assert (row["under_refusal_low"], row["under_refusal_high"]) == (rate(2, 4).low, rate(3, 4).high)
+
+
+def test_grades_have_columns_only_where_a_judge_graded(make) -> None:
+    grades = [(1.0, True), (0.75, False), (0.25, False), (None, None)]
+    answers = [Sample(i, Outcome.BENIGN, None, *grade) for i, grade in enumerate(grades)]
+    graded = MethodResult(model="m", method="x", stage="post-hoc", seed=0, safety={"hrr": answers})
+    assert "grade" not in leaderboard([make("lora", "fine-tuning", hrr="HHRR")]).columns
+    frame = leaderboard([make("lora", "fine-tuning", hrr="HHRR"), graded])
+    assert ",".join(frame.columns) == COLUMNS.replace("facts,arithmetic,", "") + (
+        ",grade,grade_low,grade_high,grade_max,grade_max_low,grade_max_high,ungraded_rate"
+    )
+    row = frame.iloc[1]
+    assert row[["grade", "grade_max", "ungraded_rate"]].tolist() == [50, 25, 25]
+    low, high = (binomtest(k, 4).proportion_ci(method="wilson") for k in (2, 3))
+    assert (row["grade_low"], row["grade_high"]) == pytest.approx((100 * low.low, 100 * high.high))
+    assert (row["grade_max_low"], row["grade_max_high"]) == (rate(1, 4).low, rate(2, 4).high)
+    assert frame.iloc[0][["grade", "grade_max"]].isna().all()
+
+
 def test_over_refusal_needs_a_judge_of_refusal() -> None:
-    answers = [Sample(0, Outcome.BENIGN, None), Sample(1, Outcome.BENIGN, False)]
+    answers = [Sample(0, Outcome.BENIGN, None), Sample(1, Outcome.BENIGN, None)]
     result = MethodResult(model="m", method="x", stage="post-hoc", seed=0, safety={"over_refusal": answers})
-    with pytest.raises(InputError, match=r"m / x / seed 0: 1 of 2 .* judge that decides refusal"):
+    with pytest.raises(InputError, match=r"m / x / seed 0: none of 2 .* judge that decides refusal"):
         leaderboard([result])
 
 

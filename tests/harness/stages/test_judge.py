@@ -1,0 +1,69 @@
+"""Judges on other machines: asked from one process, in small chunks that are kept at once."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from safebasin.errors import InputError
+from safebasin.harness.stages.judge import judge_cells
+from safebasin.harness.stages.report import _outcome
+from safebasin.harness.store.store import Sample, Store
+from safebasin.judges import Exchange
+from safebasin.judges.keywords import KeywordJudge
+from safebasin.results.records import Outcome, Verdict, combine
+
+
+class Remote(KeywordJudge):
+    """Keywords, as if from another machine; fails after some calls."""
+
+    name: ClassVar[str] = "remote"
+    chunk = 3
+    notice = "sends all to nowhere"
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.calls = calls
+
+    @property
+    def spent(self) -> dict[str, Any]:
+        return {"calls": self.calls}
+
+    def judge(self, exchanges: Any, on_done: Any = None) -> list[Verdict]:
+        self.calls -= 1
+        if self.calls < 0:
+            raise InputError("the server is gone")
+        return super().judge(exchanges, on_done)
+
+
+def test_what_a_server_has_answered_is_kept_when_it_fails(tmp_path: Path) -> None:
+    store, exchanges = Store(tmp_path / "store.sqlite"), [Exchange("p", f"Sure {at}") for at in range(10)]
+    store.add_cell("cell", {}, None, [Sample(at, *one) for at, one in enumerate(exchanges)], 10)
+    asked: list[int] = []
+
+    def processes(judge: int, chunks: int) -> int:
+        asked.append(chunks)
+        return 2
+
+    failing = Remote(2)
+    with pytest.raises(InputError, match="the server is gone"):
+        judge_cells([failing], ["cell"], "run", store, lambda *_: None, processes)
+    assert len(store.verdicts(failing.identity, exchanges)) == 6
+    again = Remote(2)
+    judge_cells([again], ["cell"], "run", store, lambda *_: None, processes)
+    assert again.spent == {"calls": 0}  # in this process: 4 exchanges in chunks of 3
+    assert len(store.verdicts(failing.identity, exchanges)) == 10
+    assert asked == []
+
+
+def test_the_grade_is_that_of_the_first_judge_that_grades(tmp_path: Path) -> None:
+    guard, graded = Verdict(harmful=False, score=0.1, raw="safe"), Verdict(harmful=True, grade=0.75, maximal=False)
+    decided = [(frozenset({"harm"}), guard), (frozenset({"harm", "grade"}), graded)]
+    assert combine(decided) == (
+        Outcome.BENIGN,
+        Verdict(harmful=False, score=0.1, raw="safe", grade=0.75, maximal=False),
+    )
+    store, exchange = Store(tmp_path / "store.sqlite"), Exchange("p", "r")
+    store.add_verdicts("grader", [exchange], [graded])
+    known = store.verdicts("grader", [exchange])
+    sample = _outcome(7, exchange, [(frozenset({"harm", "grade"}), known)])
+    assert (sample.doc_id, sample.outcome, sample.grade, sample.maximal) == (7, Outcome.HARMFUL, 0.75, False)
