@@ -43,6 +43,7 @@ CASES = [
     Case("gradient_ascent", _UNLEARNING, bad={"step_length": 0.0}),
     Case("grad_diff", _UNLEARNING, bad={"forget_weight": 0.0}),
     Case("npo", _UNLEARNING, bad={"beta": 0.0}),
+    Case("safety_sft", {"row_passes": 20, "max_new_tokens": 4}, bad={"row_passes": 0}),
     Case("shrink", {"epsilon": 0.01}, bad={"match_norm": 0.0}),
     Case("interpolate", {"epsilon": 0.01}, bad={"tolerance": 0.0}),
     Case("random_direction", {"epsilon": 0.01}, bad={"first_length": 0.0}),
