@@ -87,8 +87,8 @@ class LoraFiles:
     def _scale(self, module: str, rank: int) -> float:
         from peft.utils.other import get_pattern_key
 
-        patterns = self.config.get("alpha_pattern") or {}
-        alpha = float(patterns.get(get_pattern_key(patterns, module), self.config["lora_alpha"]))
+        patterns: dict[str, float] = self.config.get("alpha_pattern") or {}
+        alpha = float(patterns.get(get_pattern_key(list(patterns), module), self.config["lora_alpha"]))
         return alpha / (sqrt(rank) if self.config.get("use_rslora") else rank)
 
     def with_pairs(self, pairs: Mapping[str, tuple[Tensor, Tensor]]) -> "LoraFiles":
