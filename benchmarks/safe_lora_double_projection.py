@@ -16,9 +16,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 from safebasin.restore.config.training import TrainingConfig
-from safebasin.restore.finetuning.projection import Projected, choose, lora_pairs, project, project_all
+from safebasin.restore.finetuning.projection import Projected, choose, project, project_all
 from safebasin.restore.method import BuildContext
 from safebasin.restore.methods.lora import Lora
+from safebasin.restore.models.lora_files import lora_pairs
 from safebasin.restore.models.weight_files import WeightFiles
 from safebasin.tasks.sandbox.location import model_folder
 from safebasin.tasks.sandbox.world import rows

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..tasks.catalog import tasks
 from .config.model import BASE, MethodSpec, RunConfig
 from .config.naming import build_id
+from .config.settings import check_settings
 
 __all__ = ["BuildStep", "Cell", "Plan", "Row", "entries", "frontier_points", "make_plan", "start_of"]
 
@@ -168,7 +169,9 @@ def frontier_points(config: RunConfig) -> dict[str, tuple[str, float]]:
 def _takes_epsilon(spec: MethodSpec) -> bool:
     if spec.name == BASE or {"epsilon", "epsilon_share"} & set(spec.settings):
         return False
-    return "epsilon" in inspect.signature(registry.load("methods", spec.name)).parameters
+    method = registry.load("methods", spec.name)
+    made, _ = check_settings(spec.name, method, spec.settings)
+    return "epsilon" in inspect.signature(method).parameters and getattr(made, "bounded", True)
 
 
 def start_of(spec: MethodSpec, config: RunConfig) -> tuple[MethodSpec, str]:

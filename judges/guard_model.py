@@ -7,10 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from ..errors import InputError
-from ..restore.models.adapter_files import check_adapter
-from ..restore.models.files import check_files
-from ..restore.models.fitting import pad_inside
-from ..restore.models.whole import load_whole
 from .digests import folder_digest
 from .file_prompt import FilePrompt, PromptText
 from .guard_prompt import GuardPrompt, Prompt
@@ -128,6 +124,9 @@ def find_guard(model: str, revision: str | None, make_prompt: MakePrompt, base: 
 def _find_whole(model: str, revision: str | None, make_prompt: MakePrompt) -> GuardFiles:
     from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
+    from ..restore.models.files import check_files
+    from ..restore.models.fitting import pad_inside
+
     if Path(model).is_dir():
         check_files(Path(model))
     try:
@@ -175,6 +174,8 @@ def load_weights(files: GuardFiles, device: str | None, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+    from ..restore.models.whole import load_whole
+
     source: Any = AutoModelForImageTextToText if files.multimodal else AutoModelForCausalLM
     model = load_whole(source, files.model, "guard", revision=files.revision or "main", dtype=dtype)
     model = _adapted(model, files.adapter) if files.adapter else model
@@ -184,6 +185,8 @@ def load_weights(files: GuardFiles, device: str | None, dtype: str) -> Any:
 def _adapted(model: Any, adapter: Adapter) -> Any:
     """The model with the adapter merged into its weights."""
     from peft import PeftModel
+
+    from ..restore.models.adapter_files import check_adapter
 
     if Path(adapter.model).is_dir():
         check_adapter(adapter.model)

@@ -14,13 +14,12 @@ from torch import Tensor, linalg
 from ...errors import InputError
 from ..config.projection import Select, Variant
 
-__all__ = ["Difference", "Projected", "choose", "cosine", "lora_pairs", "project", "project_all"]
+__all__ = ["Difference", "Projected", "choose", "cosine", "project", "project_all"]
 
 Difference = Callable[[str], Tensor]
 """Module name -> V [d_out, d_in] in float32."""
 Pair = tuple[Tensor, Tensor]
 """A [r, d_in] and B [d_out, r] of one adapted module."""
-PREFIX, END = "base_model.model.", ".lora_B.weight"
 
 
 @dataclass(frozen=True)
@@ -38,18 +37,6 @@ class Projected:
     def row(self, projected: bool) -> dict[str, Any]:
         """The report's row, in JSON values."""
         return {"module": self.module, "cosine": self.cosine, "ratio": self.ratio, "projected": projected}
-
-
-def lora_pairs(tensors: Mapping[str, Tensor]) -> dict[str, Pair]:
-    """The A and B of every adapted linear module in an adapter's tensors, by the module's name in the base model.
-
-    A and B are told apart by name: by shape they cannot be, where d_out equals the rank.
-    """
-    ends = [name for name in tensors if name.endswith(END)]
-    return {
-        name.removeprefix(PREFIX).removesuffix(END): (tensors[name.replace("lora_B", "lora_A")], tensors[name])
-        for name in sorted(ends)
-    }
 
 
 def project(difference: Tensor, b: Tensor, variant: Variant, k: int) -> Tensor:

@@ -2,15 +2,11 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from ...errors import InputError
 from ..config.projection import Select, Variant
 from ..method import BuildContext, Built, Stage
-
-if TYPE_CHECKING:
-    from ..finetuning.projection import Difference, Projected
 
 __all__ = ["REPORT_FILE", "SafeLora"]
 
@@ -60,86 +56,25 @@ class SafeLora:
         """
         if context.parent is None:
             raise InputError("The method safe_lora projects a fine-tuned adapter, and none was given. Run lora first.")
+        from ..finetuning.difference import alignment_difference
         from ..finetuning.projection import choose, project_all
+        from ..models.devices import default_device
+        from ..models.lora_files import LoraFiles
 
-        tensors, config = _read_adapter(context.parent)
-        pairs = _pairs(tensors, config, context.parent)
-        difference, noted = self._difference(context, bool(config.get("fan_in_fan_out")))
+        parent = LoraFiles.read(context.parent)
+        pairs = parent.pairs
+        steps = self.pseudo_steps if self.pseudo_unaligned else None
+        difference, noted = alignment_difference(context, self.name, steps, bool(parent.config.get("fan_in_fan_out")))
         found = project_all(
-            pairs, difference, self.variant, self.k, context.device or _default_device(),
+            pairs, difference, self.variant, self.k, context.device or default_device(),
             lambda count: context.tick("projecting", count, len(pairs)),
         )  # fmt: skip
         chosen = choose(found, self.select, self.threshold, self.number)
-        _save(context, tensors, config, [each for each in found if each.module in chosen])
+        changed = {each.module: (pairs[each.module][0], each.b) for each in found if each.module in chosen}
+        parent.with_pairs(changed).save(context.output, context.base)
         report: dict[str, Any] = {"variant": self.variant, "projected": len(chosen), "of": len(found)}
         report["matrices"] = [each.row(each.module in chosen) for each in found]
         report |= {"pseudo_unaligned": noted} if noted else {}
         (context.output / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         prompts = {row["prompt"] for row in context.data.get("forget", ())} if self.pseudo_unaligned else set()
         return Built(safety_examples=len(prompts), details=report)
-
-    def _difference(self, context: BuildContext, transposed: bool) -> tuple["Difference", dict[str, Any]]:
-        """V by module name, and what to report of how it was made."""
-        if self.pseudo_unaligned:
-            from ..finetuning.pseudo_unaligned import harmful_difference
-
-            return harmful_difference(context, self.pseudo_steps)
-        if context.unaligned is None:
-            raise InputError(
-                f"The method safe_lora needs the model '{context.base}' before its alignment. Name it as `unaligned` "
-                "beside the model in the config, or set pseudo_unaligned: true (a stand-in by harmful fine-tuning)."
-            )
-        from ..models.weight_files import WeightFiles
-
-        aligned, unaligned = WeightFiles(context.base, context.revision), WeightFiles(context.unaligned)
-
-        def difference(module: str) -> Any:
-            one, other = aligned.read(f"{module}.weight"), unaligned.read(f"{module}.weight")
-            if one.shape != other.shape:
-                raise InputError(
-                    f"'{module}.weight' is {tuple(one.shape)} in '{context.base}' and {tuple(other.shape)} in "
-                    f"'{context.unaligned}'. Name the same model before its alignment."
-                )
-            one -= other
-            return one.T if transposed else one
-
-        return difference, {}
-
-
-def _default_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The adapter's tensors on the CPU and its config as saved."""
-    from ..models.adapter_files import adapter_tensors, check_adapter
-
-    check_adapter(folder)
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    return adapter_tensors(folder), config
-
-
-def _pairs(tensors: dict[str, Any], config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    from ..finetuning.projection import lora_pairs
-
-    pairs = lora_pairs(tensors)
-    if config.get("peft_type") != "LORA" or config.get("use_dora") or not pairs:
-        raise InputError(f"The adapter '{folder}' is no plain LoRA of linear modules. Only such can be projected.")
-    return pairs
-
-
-def _save(context: BuildContext, tensors: dict[str, Any], config: dict[str, Any], projected: list["Projected"]) -> None:
-    """Writes the adapter as it was, with C B in place of B where projected."""
-    from safetensors.torch import save_file
-
-    from ..finetuning.projection import END, PREFIX
-    from ..models.adapter_files import carry_tokenizer
-
-    changed = tensors | {f"{PREFIX}{each.module}{END}": each.b.contiguous() for each in projected}
-    save_file(changed, str(context.output / "adapter_model.safetensors"), metadata={"format": "pt"})
-    config = config | {"base_model_name_or_path": context.base, "inference_mode": True}
-    (context.output / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    if context.parent is not None:
-        carry_tokenizer(context.parent, context.output)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["input_device"]
+__all__ = ["default_device", "input_device"]
 
 
 def input_device(model: Any) -> torch.device:
@@ -16,3 +16,8 @@ def input_device(model: Any) -> torch.device:
     """
     weights = chain(model.get_input_embeddings().parameters(), model.parameters())
     return next((weight.device for weight in weights if weight.device.type != "meta"), torch.device("cpu"))
+
+
+def default_device() -> str:
+    """CUDA where there is any, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

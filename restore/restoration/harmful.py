@@ -17,7 +17,7 @@ from .forget import ForgetReport, Target, encode_forget, forget_rows
 from .loop import Tick
 from .refusals import NothingRefused, safe_rows
 
-__all__ = ["answer_forget", "harmful_rows"]
+__all__ = ["answer_forget", "base_refusals", "harmful_rows"]
 
 Sets = dict[str, Sequence[Encoded]]
 
@@ -49,10 +49,10 @@ def harmful_rows(
     if config.ascend or config.stop == "base_loss":
         sets, report = _forget_sets(model, tokenizer, data, config, tick)
     if config.refusals:
-        sets["refusals"] = _base_refusals(model, tokenizer, data.forget, config, tick)
+        sets["refusals"] = base_refusals(model, tokenizer, data.forget, config, tick)
         report = replace(report, base_refusals=len(sets["refusals"]))
         if config.estimator == "lbfgs":
-            sets["curvature_refusals"] = _base_refusals(model, tokenizer, data.curvature_forget, config, tick)
+            sets["curvature_refusals"] = base_refusals(model, tokenizer, data.curvature_forget, config, tick)
     return sets, report
 
 
@@ -62,17 +62,21 @@ def _forget_sets(
     names = ("forget", "curvature_forget") if config.estimator == "lbfgs" else ("forget",)
     both = [row for name in names for row in getattr(data, name)]
     if config.forget_target == "refusal" and not all(row.get("refusal") for row in both):
-        rows = {name: _base_refusals(model, tokenizer, getattr(data, name), config, tick) for name in names}
+        rows = {name: base_refusals(model, tokenizer, getattr(data, name), config, tick) for name in names}
         return dict(rows), ForgetReport(len(both), 0, 0, 0, 0, sum(map(len, rows.values())))
     encoded, report = answer_forget(model, tokenizer, both, config, tick)
     parts = (encoded[: len(data.forget)], encoded[len(data.forget) :])
     return dict(zip(names, parts, strict=False)), report
 
 
-def _base_refusals(
+def base_refusals(
     model: Any, tokenizer: PreTrainedTokenizerBase, rows: Rows, config: RestoreConfig, tick: Tick
 ) -> list[Encoded]:
-    """The harmful prompts that the base model refuses, with its refusals; the row's own `refusal` where it has one."""
+    """The harmful prompts that the base model refuses, with its refusals; the row's own `refusal` where it has one.
+
+    Raises:
+        InputError: a prompt does not fit the model, or the base model refuses none.
+    """
     prompts = [prompt_ids(tokenizer, asked(row)) for row in rows]
     check_fit(model, prompts, "forget", config.max_new_tokens, config.max_length)
     tick("answering as the base model", 0, 1)

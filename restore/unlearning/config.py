@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ...errors import InputError
 
-__all__ = ["ControlConfig", "RetainedUnlearnConfig", "UnlearnConfig"]
+__all__ = ["ControlConfig", "RetainedUnlearnConfig", "UnlearnConfig", "check_settings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class UnlearnConfig:
     """Decides the order of retain batches; the run's."""
 
     def __post_init__(self) -> None:
-        _check(
+        check_settings(
             self,
             counts=("iterations", "steps", "max_new_tokens", "micro_batch_size", "max_length"),
             positive=("step_length",),
@@ -70,7 +70,7 @@ class RetainedUnlearnConfig(UnlearnConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check(self, counts=("batch_size",), positive=("forget_weight",), not_negative=("retain_weight",))
+        check_settings(self, counts=("batch_size",), positive=("forget_weight",), not_negative=("retain_weight",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +87,16 @@ class ControlConfig:
     """Rows per forward pass. Decides memory and speed, not the result."""
 
     def __post_init__(self) -> None:
-        _check(self, counts=("max_trials", "micro_batch_size"), positive=("tolerance",), not_negative=("epsilon",))
+        check_settings(
+            self, counts=("max_trials", "micro_batch_size"), positive=("tolerance",), not_negative=("epsilon",)
+        )
 
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
-def _check(
+def check_settings(
     settings: Any,
     counts: Sequence[str] = (),
     positive: Sequence[str] = (),

@@ -12,6 +12,8 @@ from safebasin.errors import InputError
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.plan import Plan, frontier_points, make_plan
 from safebasin.harness.terminal.plan_view import plan_table
+from safebasin.restore.methods.resta import Resta
+from safebasin.restore.methods.ridge import Ridge
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class FakeCurvature:
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    methods = {"lora": FakeLora, "full": FakeLora, "curvature": FakeCurvature}
+    methods = {"lora": FakeLora, "full": FakeLora, "curvature": FakeCurvature, "resta": Resta, "ridge": Ridge}
     monkeypatch.setattr(registry, "load", lambda group, name: methods[name])
 
 
@@ -129,6 +131,13 @@ def test_the_tree() -> None:
     assert "lora  fine-tuning · sandbox-lora-seed0 · 2 start from it · not evaluated" in text
     assert "curvature[epsilon=0.2]  post-hoc · sandbox-curvature-epsilon=0.2-seed1" in text
     assert "6 adapters to build, 20 cells to evaluate (5 rows x 4 tasks)" in text
+
+
+def test_a_frontier_leaves_methods_alone_whose_settings_fix_their_strength() -> None:
+    methods = ["base", "lora", "resta", {"resta": {"label": "bound", "gamma": None}}, {"ridge": {"strength": 1.0}}]
+    plan = plan_of(methods=methods, frontier=[0.01, 0.1])
+    labels = [row.label for row in plan.rows if row.label not in ("base", "lora")]
+    assert labels == ["resta", "bound[epsilon=0.01]", "bound[epsilon=0.1]", "ridge"]
 
 
 def test_a_frontier_gives_methods_with_an_epsilon_a_row_for_each() -> None:

@@ -9,7 +9,7 @@ import huggingface_hub.constants
 import pytest
 from safebasin.errors import InputError
 from safebasin.judges import Exchange
-from safebasin.judges.guard_model import find_guard, load_weights
+from safebasin.judges.guard_model import find_llama_guard, load_weights
 from safebasin.judges.llama_guard import LlamaGuardJudge
 from transformers import AutoProcessor
 
@@ -113,4 +113,4 @@ def test_a_guard_that_is_not_whole_is_refused(guard: Path, tmp_path: Path, fault
         known = json.loads(config.read_text())
         config.write_text(json.dumps({**known, "num_hidden_layers": known["num_hidden_layers"] + 1}))
     with pytest.raises(InputError, match="git lfs pull" if fault == "pointer" else "is not whole"):
-        load_weights(find_guard(str(folder), None, "3"), "cpu", "float32")
+        load_weights(find_llama_guard(str(folder), None, "3"), "cpu", "float32")

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -197,7 +198,8 @@ def test_identity_changes_with_the_template(judge: LlamaGuardJudge, copy: Path) 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
 def test_identity_changes_with_config_and_tokenizer(name: str, judge: LlamaGuardJudge, copy: Path) -> None:
-    (copy / name).write_text((copy / name).read_text() + "\n")
+    content = json.loads((copy / name).read_text())
+    (copy / name).write_text(json.dumps(content | {"another": 1}))
     assert LlamaGuardJudge(str(copy)).identity != judge.identity
 
 

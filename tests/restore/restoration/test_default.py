@@ -175,7 +175,7 @@ def test_whatever_ends_it_leaves_a_whole_iteration(
     assert set(reached) >= {0, 1}
 
 
-STAGES = ("_base_refusals", "_refused", "_restored", "product", "backtrack", "_judge", "descent")
+STAGES = ("base_refusals", "_refused", "_restored", "product", "backtrack", "_judge", "descent")
 """Functions that run the model, the innermost first where one is within another."""
 FAR = RestoreConfig(
     max_new_tokens=10, iterations=3, products=2, retain_rows=4, epsilon=50.0, scale="trust", trust_radius=20.0
@@ -226,7 +226,7 @@ def test_it_may_end_in_a_trial_without_gain_and_while_it_asks_held_out_prompts(
             assert not any(getattr(module, "disable_adapters", False) is True for module in tuned.modules())
     last, late = len(states) - 1, act is sigint  # a signal waits for the next pass, before which the trial is accepted
     expected = {stage: [0, last - 1] for stage in ("product", "backtrack", "descent")}
-    expected |= {stage: [0, 0] for stage in ("_base_refusals", "_refused")}
+    expected |= {stage: [0, 0] for stage in ("base_refusals", "_refused")}
     expected |= {"_judge": [0, last - 1 + late], "_restored": [0, last]}
     assert reached == {stage: expected[stage] for stage in chosen}
 
