@@ -40,6 +40,11 @@ def _complain(message: str) -> None:
     Console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
 
 
+def _opening(example: str, what: str) -> dict[str, Any]:
+    """The help of a command: it opens with an example, which the tests run."""
+    return {"help": f"Example: safebasin {example}\n\n{what}", "short_help": what}
+
+
 @app.callback(invoke_without_command=True)
 def options(
     offline: Annotated[
@@ -103,6 +108,32 @@ def report(
         raise InputError(f"--output is missing: {len(folders)} runs are reported together. Give a folder.")
     else:
         report_together(folders, output, _console(), store, reference)
+
+
+@app.command(
+    **_opening(
+        "compare runs/sandbox lora curvature --task sandbox_hrr",
+        "Compares two methods prompt by prompt: exact test, interval of the difference, responses that flipped.",
+    )
+)
+def compare(
+    what: Annotated[
+        list[str], typer.Argument(metavar="DIR A B", help="Run folder and two methods; or DIR:METHOD DIR:METHOD.")
+    ],
+    task: Annotated[str | None, typer.Option("--task", help="One judged task (default: all that both have).")] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="All flips, with prompts and responses in full: may be harmful text.")
+    ] = False,
+    store: StoreOption = None,
+) -> None:
+    """Compares two methods prompt by prompt."""
+    from ..stages.comparing import compare as compare_rows
+    from ..stages.comparing import sides_of
+    from .compare import show
+
+    a, b = sides_of(what)
+    names = (a.method, b.method) if a.method != b.method else (str(a), str(b))
+    show(compare_rows(*what, task=task, store=store), names, texts, _console())
 
 
 @app.command()

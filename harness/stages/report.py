@@ -25,7 +25,10 @@ from .worlds import world_in
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PLAN", "load_plan", "load_run", "name_of", "open_store", "report", "report_together", "results_of"]
+__all__ = [
+    *("PLAN", "judged_samples", "load_plan", "load_run", "name_of", "open_store", "report", "report_together"),
+    "results_of",
+]
 
 PLAN, STORE = "plan.json", "store.sqlite"
 
@@ -197,7 +200,7 @@ def _result(
         stage=row.stage,
         seed=row.seed,
         status=faults[0] if faults else "ok",
-        safety={cell.role: _judged(store, key, judges) for cell, key in done.items() if cell.role in ROLES},
+        safety={cell.role: judged_samples(store, key, judges) for cell, key in done.items() if cell.role in ROLES},
         sweep=[
             sample
             for cell, key in done.items()
@@ -222,7 +225,7 @@ def _metric(task: TaskInfo, store: Store, key: str) -> list[tuple[str, float]]:
     return [(task.name, 100 * value if task.is_rate else value)]
 
 
-def _judged(store: Store, key: str, judges: Sequence[JudgeRecord]) -> list[Sample]:
+def judged_samples(store: Store, key: str, judges: Sequence[JudgeRecord]) -> list[Sample]:
     """The outcome of every sample of a cell, from the verdicts in the store."""
     samples = store.samples(key)
     exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
@@ -240,7 +243,7 @@ def _sweep(store: Store, key: str, judges: Sequence[JudgeRecord], task: TaskInfo
             *(point.prompt, point.direction, point.alpha, sample.outcome, bool(verdict.harmful)),
             *(point.logprob, point.tokens),
         )
-        for point, sample, verdict in zip(store.points(key), _judged(store, key, judges), published, strict=True)
+        for point, sample, verdict in zip(store.points(key), judged_samples(store, key, judges), published, strict=True)
     ]
 
 

@@ -42,7 +42,9 @@ def fill(folder: Path, plan: Plan, digest: Callable[[Cell], str], shared: Path |
         store.set_judges(judged_as(plan.digest, world), [judge])
     for cell in plan.cells:
         key = f"{name_of(cell)} {digest(cell)}"
-        samples = [Sample(i, f"p{i}", f"r{i < HARMFUL[cell.label]}") for i in range(N)] if cell.role == "hrr" else []
+        samples = (
+            [Sample(i, f"p{i}", f"r{i < HARMFUL.get(cell.label, 1)}") for i in range(N)] if cell.role == "hrr" else []
+        )
         parts = {"model": digest(cell), "adapter": cell.build or ""}
         store.add_cell(key, parts, 0.5 if cell.role == "eval_loss" else None, samples, N)
         exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
