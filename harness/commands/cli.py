@@ -136,14 +136,46 @@ def compare(
     show(compare_rows(*what, task=task, store=store), names, texts, _console())
 
 
+@app.command(
+    **_opening(
+        "power --rate 3 --other 8",
+        "Sample sizes: how small a difference n prompts show, and how many prompts a difference needs.",
+    )
+)
+def power(
+    rate: Annotated[float | None, typer.Option("--rate", min=0, max=100, help="One rate, in percent.")] = None,
+    other: Annotated[
+        float | None, typer.Option("--other", min=0, max=100, help="The other rate: prints how many prompts they need.")
+    ] = None,
+    n: Annotated[
+        list[int] | None, typer.Option("--n", min=1, max=100_000, help="Prompts; may be repeated (200, 382 and 520).")
+    ] = None,
+    wanted: Annotated[float, typer.Option("--power", help="Chance of seeing the difference, in percent.")] = 80.0,
+    alpha: Annotated[float, typer.Option("--alpha", help="Level of the test.")] = 0.05,
+) -> None:
+    """Sample sizes for paired rates."""
+    from .power import NUMBERS, show_sizes, show_table
+
+    if (rate is None) != (other is None):
+        raise InputError("--rate and --other go together. Give both rates, or neither for the table.")
+    if rate is None or other is None:
+        show_table(n or NUMBERS, wanted, alpha, _console())
+    else:
+        show_sizes(rate, other, n or NUMBERS, wanted, alpha, _console())
+
+
 @app.command()
 def validate(config: Annotated[Path, typer.Argument(help="YAML file.")], overrides: Overrides = None) -> None:
     """Checks a config, all errors at once, and prints what a run of it would do."""
     from ..config.load import load_config
     from ..plan import make_plan
     from ..terminal.plan_view import plan_table
+    from .precision import precision
 
-    _console().print(plan_table(make_plan(load_config(config, overrides or []))))
+    plan, console = make_plan(load_config(config, overrides or [])), _console()
+    console.print(plan_table(plan))
+    for line in precision(plan.config):
+        console.print(line, highlight=False, markup=False)
 
 
 @app.command("list")
