@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .harness.config.load import load_config
     from .harness.run import run
     from .harness.stages.comparing import compare
-    from .harness.stages.report import load_run
+    from .harness.stages.loaded import load_run
     from .restore.api import RestoreResult, restore
     from .restore.config.settings import RestoreConfig
 
@@ -23,7 +23,7 @@ _HOME = {
     "RestoreResult": "restore.api",
     "compare": "harness.stages.comparing",
     "load_config": "harness.config.load",
-    "load_run": "harness.stages.report",
+    "load_run": "harness.stages.loaded",
     "restore": "restore.api",
     "run": "harness.run",
 }

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    *("PLAN", "judged_samples", "load_plan", "load_run", "name_of", "open_store", "report", "report_together"),
-    "results_of",
+    *("PLAN", "judged_samples", "load_plan", "name_of", "open_store", "report", "report_together", "results_of"),
 ]
 
 PLAN, STORE = "plan.json", "store.sqlite"
@@ -40,7 +39,8 @@ def report(
 
     A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
-    visage.svg; one with several worlds of one preset replicas.csv and .md, the table of claims over worlds.
+    visage.svg; one with base and `lora` drift.csv; one with several worlds of one preset replicas.csv and .md, the
+    table of claims over worlds.
 
     Args:
         folder: of the run.
@@ -112,6 +112,7 @@ def _written(
     plan: Plan, results: Sequence[MethodResult], folder: Path, console: Console, reference: str | None
 ) -> "pd.DataFrame":
     from ...results.aggregate import aggregate, write_aggregate
+    from ...results.drift import write_drift
     from ...results.export import write_csv, write_markdown
     from ...results.frontier import frontier, write_frontier
     from ...results.leaderboard import leaderboard
@@ -127,6 +128,7 @@ def _written(
         points = frontier(results, frontier_points(plan.config))
         write_frontier(points, folder, reference or default_reference(results), over_worlds)
     write_visage(results, folder)
+    write_drift(results, over_worlds, folder / "drift.csv")
     write_csv(frame, folder / "leaderboard.csv")
     write_markdown(frame, folder / "leaderboard.md")
     render(frame, console)
@@ -256,20 +258,3 @@ def _outcome(
         )
     outcome, verdict = combine([(decides, known[exchange]) for decides, known in verdicts])
     return Sample(doc_id, outcome, verdict.refused)
-
-
-def load_run(folder: Path | str) -> "pd.DataFrame":
-    """The leaderboard of a run folder, computed from its store; columns as in leaderboard.csv.
-
-    Raises:
-        InputError: the folder holds no run, or nothing of it is finished.
-    """
-    from ...results.leaderboard import leaderboard
-
-    folder = Path(folder)
-    plan = load_plan(folder)
-    store = open_store(folder, None)
-    try:
-        return leaderboard(results_of(plan, folder, store))
-    finally:
-        store.close()

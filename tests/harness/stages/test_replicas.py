@@ -12,8 +12,9 @@ from safebasin.errors import InputError
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.plan import Cell, Plan, make_plan
 from safebasin.harness.stages.judge import judged_as
+from safebasin.harness.stages.loaded import load_run
 from safebasin.harness.stages.replicas import preset_of
-from safebasin.harness.stages.report import PLAN, load_run, name_of, open_store, report, report_together
+from safebasin.harness.stages.report import PLAN, name_of, open_store, report, report_together
 from safebasin.harness.store.store import JudgeRecord, Sample
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict
