@@ -164,6 +164,27 @@ def power(
         show_sizes(rate, other, n or NUMBERS, wanted, alpha, _console())
 
 
+@app.command(
+    **_opening(
+        "audit --n 200",
+        "Puts published tables through checks: reachable rates, repeated rows, times, differences within noise.",
+    )
+)
+def audit(
+    table: Annotated[
+        Path | None, typer.Argument(metavar="[CSV]", help="See docs/audit.md (default: the paper's tables).")
+    ] = None,
+    n: Annotated[
+        list[int] | None, typer.Option("--n", min=1, max=100_000, help="Prompts; may be repeated (382, 200 and 520).")
+    ] = None,
+) -> None:
+    """Checks published tables."""
+    from ...results.audit import NUMBERS
+    from .audit import show
+
+    show(table, n or NUMBERS, _console())
+
+
 @app.command()
 def validate(config: Annotated[Path, typer.Argument(help="YAML file.")], overrides: Overrides = None) -> None:
     """Checks a config, all errors at once, and prints what a run of it would do."""
