@@ -1,7 +1,8 @@
 """safebasin measures what fine-tuning did to a model's safety, repairs it, and shows whether the repair worked.
 
 `restore` repairs a LoRA adapter in memory; `run` makes a whole leaderboard from a config that `load_config` read;
-`load_run` reads the leaderboard of a finished run. Each is imported when it is first used.
+`load_run` reads the leaderboard of a finished run, `compare` sets two of its methods against each other. Each is
+imported when it is first used.
 """
 
 from importlib import import_module
@@ -10,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .harness.config.load import load_config
     from .harness.run import run
-    from .harness.stages.report import load_run
+    from .harness.stages.comparing import compare
+    from .harness.stages.loaded import load_run
     from .restore.api import RestoreResult, restore
     from .restore.config.settings import RestoreConfig
 
-__all__ = ["RestoreConfig", "RestoreResult", "load_config", "load_run", "restore", "run"]
+__all__ = ["RestoreConfig", "RestoreResult", "compare", "load_config", "load_run", "restore", "run"]
 
 _HOME = {
     "RestoreConfig": "restore.config.settings",
     "RestoreResult": "restore.api",
+    "compare": "harness.stages.comparing",
     "load_config": "harness.config.load",
-    "load_run": "harness.stages.report",
+    "load_run": "harness.stages.loaded",
     "restore": "restore.api",
     "run": "harness.run",
 }

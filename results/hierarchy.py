@@ -104,15 +104,18 @@ class Resampling:
             means: `means(values)`, where they are at hand.
             confidence: level, in (0, 1).
         """
-        from scipy.stats import norm, t
-
         means = self.means(values) if means is None else means
-        tail = (1 - confidence) / 2
-        factor, freedom = self._few_units(values, float(means.var()))
-        if factor > 1:
-            tail = float(norm.cdf(factor * t.ppf(tail, freedom)))
+        tail = self.tail(values, means, confidence)
         low, high = np.quantile(means, [tail, 1 - tail])
         return float(low), float(high)
+
+    def tail(self, values: Array, means: Array, confidence: float = 0.95) -> float:
+        """The share of the draws that `interval` leaves out at either end."""
+        from scipy.stats import norm, t
+
+        tail = (1 - confidence) / 2
+        factor, freedom = self._few_units(values, float(means.var()))
+        return float(norm.cdf(factor * t.ppf(tail, freedom))) if factor > 1 else tail
 
     def _few_units(self, values: Array, variance: float) -> tuple[float, float]:
         """(how much wider the interval must be, degrees of freedom); a factor of 1 where nothing needs to be done."""

@@ -16,7 +16,7 @@ from .records import Outcome
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HIGHER_IS_WORSE", "PER_PROMPT", "Measured", "incomplete", "measured", "seeds_of"]
+__all__ = ["HIGHER_IS_WORSE", "PER_PROMPT", "Measured", "incomplete", "measured", "per_prompt", "seeds_of"]
 
 Array = NDArray[Any]
 Count = Callable[[Sample], bool | None]
@@ -109,6 +109,15 @@ def measured(results: Sequence[MethodResult], frame: pd.DataFrame) -> dict[tuple
             for method, grid in grids.items():
                 found[method, name] = _of_column(grid, name, column)
     return found
+
+
+def per_prompt(results: Sequence[MethodResult], method: str, measure: str) -> Measured:
+    """One measure of `PER_PROMPT` of one method, worlds and seeds in the order of `results`.
+
+    Raises:
+        InputError: a row has no response in the measure's role, or rows answered different numbers of prompts.
+    """
+    return _per_prompt(_grid(results, method), measure, *PER_PROMPT[measure])
 
 
 def _grid(results: Sequence[MethodResult], method: str) -> list[list[MethodResult]]:

@@ -40,6 +40,11 @@ def _complain(message: str) -> None:
     Console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
 
 
+def _opening(example: str, what: str) -> dict[str, Any]:
+    """The help of a command: it opens with an example, which the tests run."""
+    return {"help": f"Example: safebasin {example}\n\n{what}", "short_help": what}
+
+
 @app.callback(invoke_without_command=True)
 def options(
     offline: Annotated[
@@ -112,6 +117,81 @@ def report(
         report_together(folders, output, _console(), store, reference)
 
 
+@app.command(
+    **_opening(
+        "compare runs/sandbox lora curvature --task sandbox_hrr",
+        "Compares two methods prompt by prompt: exact test, interval of the difference, responses that flipped.",
+    )
+)
+def compare(
+    what: Annotated[
+        list[str], typer.Argument(metavar="DIR A B", help="Run folder and two methods; or DIR:METHOD DIR:METHOD.")
+    ],
+    task: Annotated[str | None, typer.Option("--task", help="One judged task (default: all that both have).")] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts", help="All flips, with prompts and responses in full: may be harmful text.")
+    ] = False,
+    store: StoreOption = None,
+) -> None:
+    """Compares two methods prompt by prompt."""
+    from ..stages.comparing import compare as compare_rows
+    from ..stages.comparing import sides_of
+    from .compare import show
+
+    a, b = sides_of(what)
+    names = (a.method, b.method) if a.method != b.method else (str(a), str(b))
+    show(compare_rows(*what, task=task, store=store), names, texts, _console())
+
+
+@app.command(
+    **_opening(
+        "power --rate 3 --other 8",
+        "Sample sizes: how small a difference n prompts show, and how many prompts a difference needs.",
+    )
+)
+def power(
+    rate: Annotated[float | None, typer.Option("--rate", min=0, max=100, help="One rate, in percent.")] = None,
+    other: Annotated[
+        float | None, typer.Option("--other", min=0, max=100, help="The other rate: prints how many prompts they need.")
+    ] = None,
+    n: Annotated[
+        list[int] | None, typer.Option("--n", min=1, max=100_000, help="Prompts; may be repeated (200, 382 and 520).")
+    ] = None,
+    wanted: Annotated[float, typer.Option("--power", help="Chance of seeing the difference, in percent.")] = 80.0,
+    alpha: Annotated[float, typer.Option("--alpha", help="Level of the test.")] = 0.05,
+) -> None:
+    """Sample sizes for paired rates."""
+    from .power import NUMBERS, show_sizes, show_table
+
+    if (rate is None) != (other is None):
+        raise InputError("--rate and --other go together. Give both rates, or neither for the table.")
+    if rate is None or other is None:
+        show_table(n or NUMBERS, wanted, alpha, _console())
+    else:
+        show_sizes(rate, other, n or NUMBERS, wanted, alpha, _console())
+
+
+@app.command(
+    **_opening(
+        "audit --n 200",
+        "Puts published tables through checks: reachable rates, repeated rows, times, differences within noise.",
+    )
+)
+def audit(
+    table: Annotated[
+        Path | None, typer.Argument(metavar="[CSV]", help="See docs/audit.md (default: the paper's tables).")
+    ] = None,
+    n: Annotated[
+        list[int] | None, typer.Option("--n", min=1, max=100_000, help="Prompts; may be repeated (382, 200 and 520).")
+    ] = None,
+) -> None:
+    """Checks published tables."""
+    from ...results.audit import NUMBERS
+    from .audit import show
+
+    show(table, n or NUMBERS, _console())
+
+
 @app.command()
 def validate(config: Annotated[Path, typer.Argument(help="YAML file.")], overrides: Overrides = None) -> None:
     """Checks a config, all errors at once, and prints what a run of it would do."""
@@ -119,11 +199,12 @@ def validate(config: Annotated[Path, typer.Argument(help="YAML file.")], overrid
     from ..config.load import load_config
     from ..plan import make_plan
     from ..terminal.plan_view import plan_table
+    from .precision import precision
 
-    checked = load_config(config, overrides or [])
-    _console().print(plan_table(make_plan(checked)))
-    for line in said(checked):
-        typer.echo(line)
+    checked, console = load_config(config, overrides or []), _console()
+    console.print(plan_table(make_plan(checked)))
+    for line in (*said(checked), *precision(checked)):
+        console.print(line, highlight=False, markup=False)
 
 
 @app.command("list")

@@ -11,7 +11,7 @@ from ...tasks.catalog import TaskInfo, tasks
 from ...tasks.overlap import check_overlap
 from ..config.model import RunConfig
 
-__all__ = ["check_leaks"]
+__all__ = ["check_leaks", "prompts_of"]
 
 _USES = {"forget": "forget", "curvature_forget": "curvature", "safety": "salora"}
 """Data split -> its use (`tasks.overlap.ROLES`)."""
@@ -39,7 +39,12 @@ def _evaluated(config: RunConfig, model: str) -> Iterator[str]:
     known = tasks(*map(Path, config.tasks.include))
     for name in config.tasks.safety:
         if name in known and known[name].role in _HARMFUL and known[name].loader:
-            yield from _prompts(known[name].loader, tuple(sorted(_metadata(known[name], config, model).items())))
+            yield from prompts_of(known[name], config, model)
+
+
+def prompts_of(task: TaskInfo, config: RunConfig, model: str = "") -> tuple[str, ...]:
+    """The requests of a task that has a loader; none where its data cannot be had."""
+    return _prompts(task.loader, tuple(sorted(_metadata(task, config, model).items())))
 
 
 def _metadata(task: TaskInfo, config: RunConfig, model: str) -> dict[str, Any]:

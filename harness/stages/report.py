@@ -25,7 +25,9 @@ from .worlds import world_in
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PLAN", "load_plan", "load_run", "name_of", "open_store", "report", "report_together", "results_of"]
+__all__ = [
+    *("PLAN", "judged_samples", "load_plan", "name_of", "open_store", "report", "report_together", "results_of"),
+]
 
 PLAN, STORE = "plan.json", "store.sqlite"
 
@@ -37,7 +39,8 @@ def report(
 
     A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
-    visage.svg; one with several worlds of one preset replicas.csv and .md, the table of claims over worlds.
+    visage.svg; one with base and `lora` drift.csv; one with several worlds of one preset replicas.csv and .md, the
+    table of claims over worlds.
 
     Args:
         folder: of the run.
@@ -109,6 +112,7 @@ def _written(
     plan: Plan, results: Sequence[MethodResult], folder: Path, console: Console, reference: str | None
 ) -> "pd.DataFrame":
     from ...results.aggregate import aggregate, write_aggregate
+    from ...results.drift import write_drift
     from ...results.export import write_csv, write_markdown
     from ...results.frontier import frontier, write_frontier
     from ...results.leaderboard import leaderboard
@@ -124,6 +128,7 @@ def _written(
         points = frontier(results, frontier_points(plan.config))
         write_frontier(points, folder, reference or default_reference(results), over_worlds)
     write_visage(results, folder)
+    write_drift(results, over_worlds, folder / "drift.csv")
     write_csv(frame, folder / "leaderboard.csv")
     write_markdown(frame, folder / "leaderboard.md")
     render(frame, console)
@@ -197,7 +202,7 @@ def _result(
         stage=row.stage,
         seed=row.seed,
         status=faults[0] if faults else "ok",
-        safety={cell.role: _judged(store, key, judges) for cell, key in done.items() if cell.role in ROLES},
+        safety={cell.role: judged_samples(store, key, judges) for cell, key in done.items() if cell.role in ROLES},
         sweep=[
             sample
             for cell, key in done.items()
@@ -222,7 +227,7 @@ def _metric(task: TaskInfo, store: Store, key: str) -> list[tuple[str, float]]:
     return [(task.name, 100 * value if task.is_rate else value)]
 
 
-def _judged(store: Store, key: str, judges: Sequence[JudgeRecord]) -> list[Sample]:
+def judged_samples(store: Store, key: str, judges: Sequence[JudgeRecord]) -> list[Sample]:
     """The outcome of every sample of a cell, from the verdicts in the store."""
     samples = store.samples(key)
     exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
@@ -240,7 +245,7 @@ def _sweep(store: Store, key: str, judges: Sequence[JudgeRecord], task: TaskInfo
             *(point.prompt, point.direction, point.alpha, sample.outcome, bool(verdict.harmful)),
             *(point.logprob, point.tokens),
         )
-        for point, sample, verdict in zip(store.points(key), _judged(store, key, judges), published, strict=True)
+        for point, sample, verdict in zip(store.points(key), judged_samples(store, key, judges), published, strict=True)
     ]
 
 
@@ -253,20 +258,3 @@ def _outcome(
         )
     outcome, verdict = combine([(decides, known[exchange]) for decides, known in verdicts])
     return Sample(doc_id, outcome, verdict.refused, verdict.grade, verdict.maximal)
-
-
-def load_run(folder: Path | str) -> "pd.DataFrame":
-    """The leaderboard of a run folder, computed from its store; columns as in leaderboard.csv.
-
-    Raises:
-        InputError: the folder holds no run, or nothing of it is finished.
-    """
-    from ...results.leaderboard import leaderboard
-
-    folder = Path(folder)
-    plan = load_plan(folder)
-    store = open_store(folder, None)
-    try:
-        return leaderboard(results_of(plan, folder, store))
-    finally:
-        store.close()

@@ -11,7 +11,7 @@ from lm_eval.tasks import TaskManager
 from rich.console import Console
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.run import run
-from safebasin.harness.stages.report import load_run
+from safebasin.harness.stages.loaded import load_run
 from safebasin.tasks.catalog import tasks_dir
 from safebasin.tasks.judging import JUDGES_VARIABLE
 

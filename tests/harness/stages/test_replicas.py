@@ -12,8 +12,9 @@ from safebasin.errors import InputError
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.plan import Cell, Plan, make_plan
 from safebasin.harness.stages.judge import judged_as
+from safebasin.harness.stages.loaded import load_run
 from safebasin.harness.stages.replicas import preset_of
-from safebasin.harness.stages.report import PLAN, load_run, name_of, open_store, report, report_together
+from safebasin.harness.stages.report import PLAN, name_of, open_store, report, report_together
 from safebasin.harness.store.store import JudgeRecord, Sample
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict
@@ -42,7 +43,9 @@ def fill(folder: Path, plan: Plan, digest: Callable[[Cell], str], shared: Path |
         store.set_judges(judged_as(plan.digest, world), [judge])
     for cell in plan.cells:
         key = f"{name_of(cell)} {digest(cell)}"
-        samples = [Sample(i, f"p{i}", f"r{i < HARMFUL[cell.label]}") for i in range(N)] if cell.role == "hrr" else []
+        samples = (
+            [Sample(i, f"p{i}", f"r{i < HARMFUL.get(cell.label, 1)}") for i in range(N)] if cell.role == "hrr" else []
+        )
         parts = {"model": digest(cell), "adapter": cell.build or ""}
         store.add_cell(key, parts, 0.5 if cell.role == "eval_loss" else None, samples, N)
         exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]

@@ -1,0 +1,40 @@
+"""A finished run in Python: its leaderboard, and what else can be had from its store."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from ...results.leaderboard import leaderboard
+from .drifting import drifts
+from .report import load_plan, open_store, results_of
+
+__all__ = ["Run", "load_run"]
+
+
+class Run(pd.DataFrame):
+    """The leaderboard of a finished run; parts and copies of it are plain tables."""
+
+    _metadata = ["folder"]  # noqa: RUF012  # as pandas wants it
+    folder: Path
+    """Of the run."""
+
+    def drift(self, tuned: str = "lora") -> pd.DataFrame:
+        """From base to fine-tuned to restored, per method, measure, judge and hazard category (`drifts`)."""
+        return drifts(self.folder, tuned)
+
+
+def load_run(folder: Path | str) -> Run:
+    """The leaderboard of a run folder, computed from its store; columns as in leaderboard.csv.
+
+    Raises:
+        InputError: the folder holds no run, or nothing of it is finished.
+    """
+    folder = Path(folder)
+    plan = load_plan(folder)
+    store = open_store(folder, None)
+    try:
+        run = Run(leaderboard(results_of(plan, folder, store)))
+    finally:
+        store.close()
+    run.folder = folder
+    return run
