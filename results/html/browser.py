@@ -50,7 +50,7 @@ def pages(asked: Iterable[Asked], judges: Sequence[JudgeNote], limit: int = PAGE
     for each in asked:
         text = for_script(_packed(each, judges, CHARACTERS, RAW_CHARACTERS))
         if len(text) > limit:
-            share = limit // (WIDEST * 3 * max(len(each.answers), 1))
+            share = limit // (WIDEST * 4 * max(len(each.answers), 1))
             text = for_script(_packed(each, judges, share, share // max(len(judges), 1)))
         if page.prompts and page.size + len(text) > limit:
             yield page

@@ -100,7 +100,7 @@ def _bar_spec(rows: Sequence[Row], title: str) -> Spec:
     return _spec(
         rows,
         title,
-        height={"step": 22},
+        height=_height(rows),
         encoding={"y": _METHODS},
         layer=[
             {
@@ -119,7 +119,7 @@ def _outcomes(report: Report, model: str, results: Sequence[MethodResult], frame
             spec = _spec(
                 rows,
                 f"Outcomes of {title}",
-                height={"step": 22},
+                height=_height(rows),
                 mark={"type": "bar", "height": {"band": 0.7}},
                 encoding={
                     "y": _METHODS,
@@ -221,34 +221,26 @@ def _drift(report: Report, model: str, results: Sequence[MethodResult], frame: p
         return
     kind: Spec = _legend("step", {"domain": ["fine-tuning", "repair"], "range": ["#d55e00", "#0072b2"]})
     lane: Spec = {"yOffset": {"field": "step", "type": "nominal", "scale": {"domain": ["fine-tuning", "repair"]}}}
-    tooltip = [_field("method"), _field("step"), _field("from", ".1f"), _field("to", ".1f")]
+    tooltip: list[Spec] = [_field("method"), _field("step"), _field("from", ".1f"), _field("to", ".1f")]
     end: Spec = {**lane, "color": kind, "tooltip": tooltip}
+    line: Spec = {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"x": _percent("from"), "x2": _TO, **end}}
+    heads: list[Spec] = [
+        {
+            "transform": [{"filter": test}],
+            "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1, "shape": shape},
+            "encoding": {"x": _percent("to"), **end},
+        }
+        for shape, test in _HEADS.items()
+    ]
     spec = _spec(
         rows,
         "Drift and repair",
-        height={"step": 13, "for": "offset"},
+        height=_height(rows, 30),
         params=[_choice("measure", measures, "measure")],
         transform=[{"filter": "datum.measure === measure"}],
         encoding={"y": {**_METHODS, "scale": {"paddingInner": 0.25}}},
-        layer=[
-            {
-                "mark": {"type": "rule", "strokeWidth": 2},
-                "encoding": {"x": _percent("from"), "x2": {"field": "to"}, **end},
-            },
-            *(
-                {
-                    "transform": [{"filter": test}],
-                    "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1, "shape": shape},
-                    "encoding": {"x": _percent("to"), **end},
-                }
-                for test, shape in (
-                    ("datum.to > datum.from + 0.5", "triangle-right"),
-                    ("datum.to < datum.from - 0.5", "triangle-left"),
-                    ("abs(datum.to - datum.from) <= 0.5", "circle"),
-                )
-            ),
-        ],
-    )  # fmt: skip
+        layer=[line, *heads],
+    )
     caption = (
         "From the base model to the fine-tuned one, and from there to the repaired one; a dot: no change. Percent of "
         "responses, means where there are several seeds or worlds."
@@ -297,6 +289,13 @@ def _basins(report: Report, model: str, results: Sequence[MethodResult], frame: 
         yield Chart("Safety basins", _titled(title, model), caption, spec)
 
 
+_TO: Spec = {"field": "to"}
+_HEADS = {
+    "triangle-right": "datum.to > datum.from + 0.5",
+    "triangle-left": "datum.to < datum.from - 0.5",
+    "circle": "abs(datum.to - datum.from) <= 0.5",
+}
+"""Shape of an arrow's head -> when it has it."""
 _STAGES: Spec = {"domain": [*STAGES], "range": ["#8a949e", "#009e73", "#d58a3a", "#3277b8"]}
 _METHODS: Spec = {
     "field": "method",
@@ -315,6 +314,11 @@ def _spec(rows: Sequence[Mapping[Any, Any]], description: str, **parts: Any) -> 
         "data": {"values": list(rows)},
         **parts,
     }
+
+
+def _height(rows: Iterable[Row], each: int = 22) -> int:
+    """In pixels, for one line per method; a `step` would do the same with a warning in the browser's console."""
+    return each * len({row["method"] for row in rows})
 
 
 def _percent(name: str, title: str = "percent of responses") -> Spec:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from ..export import replace_text
+from ..export import make_folder, replace_text
 
 __all__ = ["chart_library"]
 
@@ -24,7 +24,7 @@ def chart_library(cache: Path) -> str:
         cache: folder to keep it in, under the version of the package; made where it does not exist.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be made or written.
     """
     kept = cache / f"vega-{version('vl-convert-python')}.js"
     if kept.is_file():
@@ -32,6 +32,5 @@ def chart_library(cache: Path) -> str:
     from vl_convert import javascript_bundle
 
     script: str = javascript_bundle(_EXPORTS)
-    cache.mkdir(parents=True, exist_ok=True)
-    replace_text(kept, script)
+    replace_text(make_folder(cache) / kept.name, script)
     return script

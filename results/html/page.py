@@ -12,9 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
 from ..display import Column, displayed, failures, heading, records, remarks
-from ..export import replace_text
+from ..export import make_folder, replace_text
 from .browser import Page, pages
 from .charts import charts
 from .contents import Report, Source
@@ -61,20 +60,12 @@ def write_report(report: Report, folder: Path, library_cache: Path) -> list[Path
         if number == 1:
             first = page
             continue
-        written.append(folder / PAGES / f"{number}.html")
-        _make(folder / PAGES)
+        written.append(make_folder(folder / PAGES) / f"{number}.html")
         before = _Link(f"{number - 1}.html" if number > 2 else f"../{REPORT}", links[-2].name)
         replace_text(written[-1], _responses(known, page, number, before))
     _remove_others(folder / PAGES, written)
     replace_text(folder / REPORT, _report(report, known, first, links, chart_library(library_cache)))
     return [folder / REPORT, *written]
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
 
 
 def _remove_others(folder: Path, written: Sequence[Path]) -> None:

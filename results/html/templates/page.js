@@ -76,7 +76,7 @@ function drawCharts() {
 async function draw(specs) {
   const options = {
     mode: "vega-lite", renderer: "svg", actions: false, ast: true, defaultStyle: false,
-    tooltip: { disableDefaultStyle: true }, logLevel: 1, // errors: it warns of every chart whose height follows its rows
+    tooltip: { disableDefaultStyle: true },
   };
   drawn.splice(0).forEach((each) => each.finalize());
   for (const element of document.querySelectorAll(".chart")) {

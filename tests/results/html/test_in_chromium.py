@@ -15,7 +15,8 @@ PROGRAM = chromium()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine: apt-get install chromium")
 Write = Callable[..., Path]
 SHOWN = "[...document.querySelectorAll('#list .item')].filter(e => e.checkVisibility()).length"
-HOSTILE = "<script>window.hit = 1</script></script><img src=x onerror='window.hit = 1'>\x1b[31m\x00\u202eevil\ud800 ${1} {{1}}"
+HOSTILE = "<script>window.hit = 1</script></script><img src=x onerror='window.hit = 1'>"
+HOSTILE += "\x1b[31m\x00\u202eevil\ud800 ${1} {{1}}"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,9 @@ def test_all_charts_are_drawn_with_words_for_those_who_do_not_see(page: Page, wr
     count = page.value("document.querySelectorAll('.chart').length")
     assert count == 2 + 3 + 1 + 1 + 4
     charts_drawn(page, count)
-    labels = page.value("[...document.querySelectorAll('.chart svg [aria-label]')].map(e => e.getAttribute('aria-label'))")
+    labels = page.value(
+        "[...document.querySelectorAll('.chart svg [aria-label]')].map(e => e.getAttribute('aria-label'))"
+    )
     assert sum("repaired" in label for label in labels) > 5
 
 
@@ -97,10 +100,10 @@ def test_harmful_text_is_folded_until_it_is_asked_for(page: Page, write: Write) 
     harmful = page.value(closed)
     letters = [outcomes for _, outcomes in METHODS.values()]
     assert harmful == sum(len({o for o in column if o in "HU"}) for column in zip(*letters, strict=True)) + 8
-    assert page.value("document.querySelector('#list').innerText.includes('lift the lever')") is False
+    assert page.value("document.querySelector('#list').innerText.includes('lift the red lever')") is False
     page.tab_to("#list details summary")
     page.press("Enter")
-    assert page.value("document.querySelector('#list').innerText.includes('lift the lever')") is True
+    assert page.value("document.querySelector('#list').innerText.includes('lift the red lever')") is True
     assert page.value(closed) == harmful - 1
     page.press(" ")
     assert page.value(closed) == harmful
@@ -122,10 +125,12 @@ def test_filters_leave_what_was_asked_for(page: Page, write: Write) -> None:
     choose(page, "outcome", "")
     choose(page, "row", "")
     page.click("#filters input[name=differ]")
-    assert page.value(SHOWN) == 7  # all three call the last answer but one a refusal or harmful, never alike
+    assert page.value(SHOWN) == 7, "only the last prompt has the same outcome in all rows"
     page.click("#filters input[name=differ]")
     page.click("#filters input[name=disagree]")
-    assert page.value("[...document.querySelectorAll('#list .said')].every(e => /disagree on|forced/.test(e.innerText))")
+    assert page.value(
+        "[...document.querySelectorAll('#list .said')].every(e => /disagree on|forced/.test(e.innerText))"
+    )
     page.click("#filters input[name=disagree]")
     choose(page, "text", "BOX 3")
     assert page.value(SHOWN) == 1
@@ -141,8 +146,11 @@ def test_a_filter_is_set_by_keyboard(page: Page, write: Write) -> None:
 def test_two_methods_stand_side_by_side_with_the_difference_marked(page: Page, write: Write) -> None:
     rows = {0: answer("R", "i will not open the box ."), 1: answer("R", "i will not open that door .")}
     page.open(write(asked=[Asked("toy", "toy_hrr", 0, "open it", "", rows)]), "#row=0&beside=1")
-    marks = "[...document.querySelectorAll('.pair .answer')].map(a => [...a.querySelectorAll('mark')].map(m => m.innerText))"
-    assert page.value(marks) == [["the", "box"], ["that", "door"]]
+    marks = "answer => [...answer.querySelectorAll('mark')].map(mark => mark.innerText)"
+    assert page.value(f"[...document.querySelectorAll('.pair .answer')].map({marks})") == [
+        ["the", "box"],
+        ["that", "door"],
+    ]
     page.size(390, 800)
     left, right = page.value("[...document.querySelectorAll('.pair .answer')].map(a => a.getBoundingClientRect().x)")
     assert left == right, "on a phone one stands below the other"
@@ -177,8 +185,8 @@ def test_nothing_is_wider_than_the_window_in_either_theme(page: Page, write: Wri
     light = page.value("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every(c => c > 200)")
     assert light is not dark
     assert page.value("[...document.querySelectorAll('.chart svg')].every(s => s.getBoundingClientRect().width > 200)")
-    text = "getComputedStyle(document.querySelector('.chart svg .role-axis-label text')).fill.match(/\\d+/g).every(c => c > 128)"
-    assert page.value(text) is dark
+    fill = "getComputedStyle(document.querySelector('.chart svg .role-axis-label text')).fill"
+    assert page.value(f"{fill}.match(/\\d+/g).every(c => c > 128)") is dark
 
 
 def test_the_switch_overrules_the_system(page: Page, write: Write) -> None:
@@ -194,7 +202,9 @@ def test_the_switch_overrules_the_system(page: Page, write: Write) -> None:
 def test_hostile_text_is_only_text(page: Page, write: Write, report: Report, make: Callable[..., Any]) -> None:
     from safebasin.results.leaderboard import leaderboard
 
-    rows = [make(HOSTILE.encode(errors="replace").decode(), "fine-tuning", model="<b>m</b>", hrr="HR", metrics={"<i>": 1.0})]
+    rows = [
+        make(HOSTILE.encode(errors="replace").decode(), "fine-tuning", model="<b>m</b>", hrr="HR", metrics={"<i>": 1.0})
+    ]
     texts = [HOSTILE, "x" * 1_000_000, "</script><!--<script>", "\u2028\u2029"]
     prompts = [Asked(HOSTILE, HOSTILE, i, HOSTILE, HOSTILE, {0: answer("R", text)}) for i, text in enumerate(texts)]
     page.open(write(results=rows, frame=leaderboard(rows), asked=[*prompts, asked({0: "H"}, 9, HOSTILE)]), "#unfold=on")
@@ -211,8 +221,11 @@ def test_hostile_text_is_only_text(page: Page, write: Write, report: Report, mak
 
 def test_a_script_that_got_into_the_page_would_not_run(page: Page, write: Write) -> None:
     path = write()
-    path.write_text(path.read_text().replace("<h1>", "<script>window.hit = 1</script><img src='http://127.0.0.1:9/x'><h1>"))
+    path.write_text(
+        path.read_text().replace("<h1>", "<script>window.hit = 1</script><img src='http://127.0.0.1:9/x'><h1>")
+    )
     page.open(path)
     assert page.value("typeof window.hit") == "undefined"
     assert sum("Content Security Policy" in complaint for complaint in page.complaints) >= 2
+    assert page.requests.pop() == "http://127.0.0.1:9/x", "asked for, and blocked before it left"
     page.complaints.clear()
