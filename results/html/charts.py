@@ -322,7 +322,8 @@ def _height(rows: Iterable[Row], each: int = 22) -> int:
 
 
 def _percent(name: str, title: str = "percent of responses") -> Spec:
-    return {"field": name, "type": "quantitative", "title": title, "scale": {"domain": [0, 100]}}
+    scale = {"domain": [0, 100]}
+    return {"field": name, "type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 6}}
 
 
 def _measured(name: str, title: str) -> Spec:
