@@ -15,7 +15,7 @@ from .identity import check_one_model_per_name
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_csv", "replace_text", "write_csv", "write_markdown"]
+__all__ = ["make_folder", "read_csv", "replace_text", "write_csv", "write_markdown"]
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -84,6 +84,19 @@ def write_markdown(frame: pd.DataFrame, path: Path, notes: Sequence[str] = ()) -
     blocks.append("What the columns mean (a dash: no value):")
     blocks.append(_bullets(f"**{column.header}**: {column.meaning}." for column in displayed(frame, "markdown")))
     replace_text(path, "\n\n".join(blocks) + "\n")
+
+
+def make_folder(folder: Path) -> Path:
+    """Makes a folder with its parents, where it is not there yet.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
+    return folder
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -101,7 +101,7 @@ def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     subprocess.run(command, cwd=source, check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         packed = {name.removeprefix("safebasin/") for name in wheel.namelist() if name.startswith("safebasin/")}
-    suffixes = (".py", ".yaml", ".json", ".csv", ".typed")
+    suffixes = (".py", ".yaml", ".json", ".csv", ".typed", ".jinja", ".css", ".js")
     tree = {
         str(path.relative_to(ROOT))
         for folder in FOLDERS

@@ -105,7 +105,7 @@ def report(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Of several runs: where the files go.")] = None,
 ) -> None:
-    """Prints the leaderboard of a run, or of several, and writes leaderboard.csv and leaderboard.md from the store."""
+    """Prints the leaderboard of a run, or of several, and writes leaderboard.csv, leaderboard.md and report.html."""
     from ..stages.report import report as write_report
     from ..stages.report import report_together
 

@@ -160,7 +160,7 @@ def _sample(row: Mapping[str, Any]) -> Sample:
     from ...tasks.judging import exchange_of
 
     answer = row["resps"][0][0]
-    return Sample(int(row["doc_id"]), *exchange_of(row["doc"], answer))
+    return Sample(int(row["doc_id"]), *exchange_of(row["doc"], answer), row["doc"].get("prefix") or "")
 
 
 def cell_key(parts: Mapping[str, Any]) -> str:

@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from ...errors import InputError
 from ...judges.base import Exchange
@@ -20,6 +22,7 @@ from .build import load_checkpoint
 from .generate import task_infos
 from .judge import judged_as
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
+from .report_page import OpenRun, write_page
 from .worlds import world_in
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ PLAN, STORE = "plan.json", "store.sqlite"
 def report(
     folder: Path, console: Console, store_path: Path | None = None, reference: str | None = None
 ) -> "pd.DataFrame":
-    """Rewrites leaderboard.csv and leaderboard.md of a run folder and prints the table.
+    """Rewrites leaderboard.csv, leaderboard.md and report.html of a run folder and prints the table.
 
     A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
@@ -53,7 +56,7 @@ def report(
         InputError: the folder holds no run, nothing of it is finished, or rows of one model are of different models.
     """
     plan = load_plan(folder)
-    return _written(plan, _stored_results(plan, folder, store_path), folder, console, reference)
+    return _written(plan, [(plan, folder)], folder, console, store_path, reference)
 
 
 def report_together(
@@ -90,26 +93,52 @@ def report_together(
     twice = {model.id for model in models if [other.id for other in models].count(model.id) > 1}
     if twice:
         raise InputError(f"The model {', '.join(sorted(twice))} is in several of these runs. Give each model once.")
-    results = [
-        result
-        for plan, folder in zip(plans, folders, strict=True)
-        for result in _stored_results(plan, folder, store_path)
-    ]
     whole = replace(plans[0], config=plans[0].config.model_copy(update={"models": tuple(models)}))
-    make_folder(output)
-    return _written(whole, results, output, console, reference)
-
-
-def _stored_results(plan: Plan, folder: Path, store_path: Path | None) -> list[MethodResult]:
-    store = open_store(folder, store_path)
-    try:
-        return results_of(plan, folder, store)
-    finally:
-        store.close()
+    return _written(whole, list(zip(plans, folders, strict=True)), output, console, store_path, reference)
 
 
 def _written(
-    plan: Plan, results: Sequence[MethodResult], folder: Path, console: Console, reference: str | None
+    plan: Plan,
+    runs: Sequence[tuple[Plan, Path]],
+    folder: Path,
+    console: Console,
+    store_path: Path | None,
+    reference: str | None,
+) -> "pd.DataFrame":
+    """Writes all files of the runs, which `plan` puts together, into `folder`, and prints the tables."""
+    with ExitStack() as stack:
+        opened = []
+        for own, where in runs:
+            store = stack.enter_context(closing(open_store(where, store_path)))
+            opened.append(OpenRun(own, where, store, _keys(own, store)))
+        results = [result for run in opened for result in results_of(run.plan, run.folder, run.store)]
+        make_folder(folder)
+        over_worlds = preset_of([model.id for model in plan.config.models]) is not None
+        frame = _tables(plan, results, folder, console, reference, over_worlds)
+        pages = write_page(plan, opened, results, frame, folder, over_worlds)
+    _tell_where(folder, len(pages), console)
+    return frame
+
+
+def _keys(plan: Plan, store: Store) -> dict[Cell, str]:
+    """The finished cells of a plan, with their keys."""
+    assigned = store.assignments(plan.digest)
+    return {cell: key for cell in plan.cells if (key := assigned.get(name_of(cell), (None, ""))[0])}
+
+
+def _tell_where(folder: Path, pages: int, console: Console) -> None:
+    more = f" (its responses on {pages} pages)" if pages > 1 else ""
+    line = f"Everything is in {folder}: report.html{more} for a browser, leaderboard.md and leaderboard.csv."
+    console.print(Text(line), soft_wrap=True)
+
+
+def _tables(
+    plan: Plan,
+    results: Sequence[MethodResult],
+    folder: Path,
+    console: Console,
+    reference: str | None,
+    over_worlds: bool,
 ) -> "pd.DataFrame":
     from ...results.aggregate import aggregate, write_aggregate
     from ...results.drift import write_drift
@@ -123,7 +152,6 @@ def _written(
     frame = leaderboard(results)
     if len(plan.config.seeds) > 1:
         write_aggregate(aggregate(results), folder / "leaderboard-seeds.csv")
-    over_worlds = preset_of([model.id for model in plan.config.models]) is not None
     if plan.config.frontier:
         points = frontier(results, frontier_points(plan.config))
         write_frontier(points, folder, reference or default_reference(results), over_worlds)

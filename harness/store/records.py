@@ -12,6 +12,8 @@ class Sample:
     doc_id: int
     prompt: str
     response: str
+    prefix: str = ""
+    """The beginning of the response that was forced on it."""
 
 
 @dataclass(frozen=True)

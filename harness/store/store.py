@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ CREATE TABLE IF NOT EXISTS cells (
 CREATE TABLE IF NOT EXISTS samples (
   cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prompt TEXT NOT NULL, response TEXT NOT NULL,
   PRIMARY KEY (cell, doc_id));
+CREATE TABLE IF NOT EXISTS prefixes (
+  cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prefix TEXT NOT NULL, PRIMARY KEY (cell, doc_id));
 CREATE TABLE IF NOT EXISTS points (
   cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prompt INTEGER NOT NULL, direction INTEGER NOT NULL, alpha REAL NOT NULL,
   logprob REAL NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (cell, doc_id));
@@ -119,6 +121,9 @@ class Store:
             self._db.execute("DELETE FROM samples WHERE cell = ?", (cell,))
             rows = [(cell, sample.doc_id, sample.prompt, sample.response) for sample in samples]
             self._db.executemany("INSERT INTO samples VALUES (?, ?, ?, ?)", rows)
+            self._db.execute("DELETE FROM prefixes WHERE cell = ?", (cell,))
+            begun = [(cell, sample.doc_id, sample.prefix) for sample in samples if sample.prefix]
+            self._db.executemany("INSERT INTO prefixes VALUES (?, ?, ?)", begun)
             self._db.execute(
                 "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?)", (cell, json.dumps(parts), metric, n, time.time())
             )
@@ -140,8 +145,16 @@ class Store:
 
     def samples(self, cell: str) -> list[Sample]:
         """The samples of a cell, by document."""
-        found = self._db.execute("SELECT doc_id, prompt, response FROM samples WHERE cell = ? ORDER BY doc_id", (cell,))
-        return [Sample(*row) for row in found]
+        return [*self.each_sample(cell)]
+
+    def each_sample(self, cell: str) -> Iterator[Sample]:
+        """The same, one after the other, so that they need not be in memory together."""
+        found = self._db.execute(
+            "SELECT doc_id, prompt, response, COALESCE(prefix, '') FROM samples "
+            "LEFT JOIN prefixes USING (cell, doc_id) WHERE cell = ? ORDER BY doc_id",
+            (cell,),
+        )
+        return (Sample(*row) for row in found)
 
     def points(self, cell: str) -> list[Point]:
         """Where the samples of a cell lie in its sweep, by document; empty for a cell without one."""
