@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+os.environ["COLUMNS"] = "140"  # as wide as where the output goes to a file
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

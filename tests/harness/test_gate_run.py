@@ -11,7 +11,7 @@ from rich.console import Console
 from safebasin.errors import InputError
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.run import RunResult, explain_keys, run
-from safebasin.harness.stages.report import load_run
+from safebasin.harness.stages.loaded import load_run
 
 from ..conftest import TinyChatModel
 

@@ -196,7 +196,7 @@ def test_identity_changes_with_the_template(judge: LlamaGuardJudge, copy: Path) 
     assert LlamaGuardJudge(str(copy)).identity != judge.identity
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_identity_changes_with_config_and_tokenizer(name: str, judge: LlamaGuardJudge, copy: Path) -> None:
     content = json.loads((copy / name).read_text())
     (copy / name).write_text(json.dumps(content | {"another": 1}))

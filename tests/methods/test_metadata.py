@@ -16,7 +16,7 @@ from safebasin.restore.method import Stage
 ROOT = Path(__file__).resolve().parents[2]
 METHODS, JUDGES = available("methods"), available("judges")
 ABOUT = {"name", "stage", "summary", "paper", "licence", "needs"}
-FACETS = {"harm", "refusal", "coherence"}
+FACETS = {"harm", "refusal", "coherence", "grade"}
 
 
 def is_one_line(text: Any) -> bool:
