@@ -2,11 +2,13 @@
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ...restore.losses.encoding import Encoded, encode
@@ -47,12 +49,23 @@ def build_world(world: int = 0, tick: Tick | None = None) -> Path:
     nothing half-made, and a second process waits for the first. `tick` is called with (model, steps done, steps).
     """
     folder = make_folder(world_folder(world))
-    with locked(folder, wait=True):
+    with locked(folder, wait=True), _one_thread():
         for name, make in (("unaligned", _unaligned), ("base", _base), ("guard", _guard)):
             if not (folder / name / "config.json").exists():
                 with finished_folder(folder / name) as target:
                     make(_Work(world, name, folder, target, tick))
     return folder
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads share sums out among them, which rounds otherwise: a world must not depend on how many there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def broken_promise(world: int) -> str | None:

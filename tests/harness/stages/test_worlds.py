@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.sandbox import build
 from safebasin.harness.sandbox.quality import Quality
@@ -116,3 +117,18 @@ def test_each_world_has_judges_of_its_own_in_the_store() -> None:
 def test_what_is_promised(rates: tuple[float, ...], kept: bool, safe: bool) -> None:
     found = Quality(*rates)
     assert (found.kept, found.safe) == (kept, safe)
+
+
+def test_a_world_is_made_by_one_thread_however_many_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two threads round sums otherwise than one, and would make another world."""
+    monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path))
+    seen: list[int] = []
+    for part in ("_unaligned", "_base", "_guard"):
+        monkeypatch.setattr(build, part, lambda work: seen.append(torch.get_num_threads()))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        build.build_world(5)
+        assert (seen, torch.get_num_threads()) == ([1, 1, 1], 2)
+    finally:
+        torch.set_num_threads(threads)
