@@ -28,7 +28,7 @@ class SafetySft:
     """With `retain: 0`, an instance needs ("forget",)."""
 
     row_passes: int = 2300
-    """Rows forward and backward: what `curvature` takes by default (2312 in the mean over twelve worlds)."""
+    """Rows forward and backward: what `curvature` takes by default (in the mean over worlds, see docs/results)."""
     retain: float = 1.0
     """Task rows for each refusal, drawn by the run's seed; 0 trains on refusals alone."""
     learning_rate: float | None = None
@@ -49,10 +49,10 @@ class SafetySft:
             object.__setattr__(self, "needs", ("forget",))
 
     def build(self, context: BuildContext) -> Built:
-        """Trains the adapter in `context.parent` on; saves it.
+        """Trains the adapter in `context.parent` on, or an adapter on the whole model there; saves it.
 
         Raises:
-            InputError: there is no parent adapter, it or the rows are unusable, the base refuses no prompt, or
+            InputError: there is no parent, it or the rows are unusable, the base refuses no prompt, or
                 training diverges.
         """
         if context.parent is None:
@@ -60,11 +60,11 @@ class SafetySft:
                 "The method safety_sft trains a fine-tuned adapter on, and none was given. Run lora first."
             )
         from ..finetuning.counted import train_counted
-        from ..models.loading import load_adapter, load_base, load_tokenizer, save_adapter
+        from ..models.checkpoint import load_start, save_start
 
-        tokenizer = load_tokenizer(context.base, context.revision)
-        base = load_base(context.base, context.revision, context.dtype, context.device)
-        model = load_adapter(base, context.parent, trainable=True)
+        model, tokenizer = load_start(
+            context.base, context.parent, context.lora, context.seed, context.revision, context.dtype, context.device
+        )
         refusals, kept = self._rows(model, tokenizer, context)
         if context.finetune.gradient_checkpointing:
             model.enable_input_require_grads()
@@ -79,7 +79,7 @@ class SafetySft:
             context.finetune.learning_rate, micro_batch_size=min(self.batch_size, context.finetune.micro_batch_size),
         )  # fmt: skip
         passes = train_counted(model, tokenizer, [*refusals, *kept], config, self.row_passes, context.seed, progress)
-        save_adapter(model, context.output, context.base)
+        save_start(model, tokenizer, context.output, context.base, context.parent)
         details: dict[str, Any] = {
             "refusals": len(refusals), "retain_rows": len(kept), "steps": len(losses), "first_loss": losses[0],
             "last_loss": losses[-1], "row_passes": passes.rows,
