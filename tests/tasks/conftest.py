@@ -1,5 +1,6 @@
 """What the tests of tasks share: lm-eval run on a tiny model, and stub judges."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -99,3 +100,16 @@ def evaluate() -> Callable[..., dict[str, Any]]:
         return dict(result)
 
     return run
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Callable[..., str]:
+    """Writes a file, whose rows are objects in lines unless it is text or bytes, and returns its path."""
+
+    def write(content: Any, name: str = "rows.jsonl") -> str:
+        path = tmp_path / name
+        text = content if isinstance(content, str | bytes) else "\n".join(json.dumps(row) for row in content)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return write
