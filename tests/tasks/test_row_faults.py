@@ -35,7 +35,7 @@ GOOD = '{"prompt": "a", "response": "b"}'
         ("rows.txt", "x", "must end in one of .jsonl, .json"),
         ("rows.parquet", "PAR1", "cannot be read as Parquet"),
         ("rows.jsonl.gz", "x", "cannot be read: Not a gzipped file"),
-        ("rows.jsonl.gz", gzip.compress(GOOD.encode())[:-9], "cannot be read"),
+        ("rows.jsonl.gz", gzip.compress(GOOD.encode(), mtime=0)[:-9], "cannot be read"),
         ("rows.jsonl", "version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         ("rows.csv", b"prompt,response\na,b\n\xe9,c\n", "line 3: byte 0xe9 is no UTF-8. Save it as UTF-8"),
         ("rows.csv", "prompt,response,Prompt\na,b,c\n", "two columns 'Prompt'"),
