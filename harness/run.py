@@ -154,10 +154,9 @@ def explain_keys(config: RunConfig, folder: Path, console: Console | None = None
     try:
         for one in explain(make_plan(config), folder, opened, models, choose(config)):
             state = "taken from the store" if one.taken else "to be made: " + "; ".join(one.differ)
-            console.print(f"{one.name}: {state}", highlight=False, markup=False)
-            console.print(f"  key {one.key[:12] or 'unknown'}", highlight=False, markup=False)
-            for name, value in one.parts.items():
-                console.print(f"    {name}: {json.dumps(value)}", highlight=False, markup=False, soft_wrap=True)
+            parts = [f"    {name}: {json.dumps(value)}" for name, value in one.parts.items()]
+            for line in (f"{one.name}: {state}", f"  key {one.key[:12] or 'unknown'}", *parts):
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
     finally:
         opened.close()
 

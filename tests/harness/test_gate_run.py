@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from safebasin.errors import InputError
 from safebasin.harness.config.model import RunConfig
+from safebasin.harness.engines.hf import HFEngine
 from safebasin.harness.run import RunResult, explain_keys, run
 from safebasin.harness.stages.loaded import load_run
 
@@ -120,3 +121,34 @@ def test_the_date_is_part_of_the_key(model: Path, tmp_path: Path) -> None:
     assert "date: stored 2024-07-26, now 2031-01-02" in explained(
         config(tmp_path, model, tasks=tasks, date="2031-01-02"), tmp_path
     )
+
+
+def test_a_task_without_prompts_is_told_before_anything_is_generated(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = config(tmp_path, model, tasks={"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]})
+    docs = tmp_path / "tasks" / "docs.py"
+    docs.write_text(DOCS.replace('"prompt": f"say {word}"', '"prompt": " "'))
+    monkeypatch.setattr(HFEngine, "generate_until", lambda *_: pytest.fail("something is generated"))
+    result = ran(given, tmp_path)
+    assert result.exit_code == 2
+    assert "Row 0 of the task 'tiny_hrr' has no text in prompt" in next(iter(result.failures.values()))
+
+
+def test_builds_are_explained_too(model: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "task.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"say {i}", "response": "yes"}) + "\n" for i in range(20)))
+    about: dict[str, Any] = {
+        "methods": ["lora", {"safe_lora": {"variant": "drop"}}],
+        "models": [{"id": str(model), "unaligned": str(model)}],
+        "tasks": {"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]},
+    }
+    tuning = {"dataset": str(rows), "rank": 2, "batch_size": 2, "micro_batch_size": 2, "max_steps": 1}
+    given = config(tmp_path, model, **about, finetune=tuning)
+    said = explained(given, tmp_path)
+    assert said.count("nothing of its kind is stored") == 1  # of lora; what starts from it cannot be told yet
+    assert "-lora-seed0 is not built yet" in said
+    ran(given, tmp_path)
+    assert "-lora-seed0: taken from the store" in explained(given, tmp_path)
+    other = config(tmp_path, model, **about, finetune={**tuning, "learning_rate": 1e-3})
+    assert "finetune: learning_rate: stored 0.0002, now 0.001" in explained(other, tmp_path)

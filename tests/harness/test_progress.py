@@ -78,6 +78,7 @@ def test_one_step_that_takes_long_is_told_while_it_lasts() -> None:
         shown.update("loading", 1, 1)
     first, *between, said, last = out.getvalue().splitlines()
     assert (first, said) == ("loading: 1 to do", "a line between")
+    assert between
     assert all(line.startswith("loading: 0 of 1, ") for line in between)
     assert last.startswith("loading: 1 of 1, ")
 

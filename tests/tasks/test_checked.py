@@ -1,16 +1,18 @@
-"""lm-eval's two caches, which know too little of what they keep, are refused by every task of ours."""
+"""Every task of ours refuses lm-eval's two caches, and looks for its judges before anything is generated."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks._yaml_loader import load_yaml
 from safebasin.errors import InputError
 from safebasin.tasks import checked
 from safebasin.tasks.catalog import tasks_dir
 from safebasin.tasks.checked import CheckedTask
-from safebasin.tasks.judging import JUDGES_VARIABLE
+from safebasin.tasks.judging import JUDGES_VARIABLE, deferred
 
 Evaluate = Callable[..., dict[str, Any]]
 
@@ -46,3 +48,34 @@ def test_a_cache_that_is_the_models_own_is_used(
     settings: dict[str, Any] = {"gen_kwargs": {"max_gen_toks": 1}, "limit": 1, "use_cache": cache}
     evaluate(tiny_chat_model(), ["xstest_safe"], {"xstest_csv": str(xstest_csv)}, **settings)
     assert list(tmp_path.glob("a_rank_of_answers_rank*.db"))
+
+
+@pytest.fixture
+def nothing_is_generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many requests came to the model; each answers nothing."""
+    asked: list[int] = []
+
+    def generate(model: Any, requests: list[Any], **_: Any) -> list[str]:
+        asked.append(len(requests))
+        return ["" for _ in requests]
+
+    monkeypatch.setattr(HFLM, "generate_until", generate)
+    return asked
+
+
+def test_a_judge_that_cannot_be_had_is_told_before_anything_is_generated(
+    xstest_csv: Path,
+    tiny_chat_model: Callable[..., Path],
+    evaluate: Evaluate,
+    monkeypatch: pytest.MonkeyPatch,
+    nothing_is_generated: list[int],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv(JUDGES_VARIABLE, json.dumps([{"llama_guard": {"model": str(tmp_path / "nowhere")}}]))
+    settings: dict[str, Any] = {"gen_kwargs": {"max_gen_toks": 1}, "limit": 2}
+    with pytest.raises(InputError, match="nowhere"):
+        evaluate(tiny_chat_model(), ["xstest_safe"], {"xstest_csv": str(xstest_csv)}, **settings)
+    assert nothing_is_generated == []
+    with deferred():  # nobody will be asked, so nobody is looked for
+        evaluate(tiny_chat_model(), ["xstest_safe"], {"xstest_csv": str(xstest_csv)}, **settings)
+    assert nothing_is_generated == [2]

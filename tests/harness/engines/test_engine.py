@@ -1,5 +1,6 @@
 """The engine answers as lm-eval's HFLM does, once, and refuses prompts that are not what they should be."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,17 @@ def test_keys_and_values_grow_in_place(engine: HFEngine, monkeypatch: pytest.Mon
     monkeypatch.setattr(GrowingLayer, "update", counting)
     engine.generate_until([request("<s>one")])
     assert grown.count(1) > 1
+
+
+@pytest.mark.parametrize("opening", ["<think>\n", ""])
+def test_an_answer_that_is_begun_opens_as_every_other(target: tuple[Any, Any], tmp_path: Path, opening: str) -> None:
+    """Also where the template opens a block of thinking for an answer that is to come alone."""
+    model, tokenizer = target
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = own.chat_template.removesuffix("{% endif %}") + "{{ " + repr(opening) + " }}{% endif %}"
+    engine = HFEngine(model, own, {}, Store(tmp_path / "store.sqlite"), batch_size=2)
+    asked = [{"role": "user", "content": "ask"}]
+    ready = engine.apply_chat_template(asked)
+    assert ready.endswith(opening)
+    begun = engine.apply_chat_template([*asked, {"role": "assistant", "content": "Sure"}], add_generation_prompt=False)
+    assert begun == f"{ready}Sure"
