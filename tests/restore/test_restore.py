@@ -2,8 +2,10 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +226,20 @@ def test_another_base_of_the_same_shapes_gives_a_warning(
     other = str(tiny_chat_model(seed=1))
     with pytest.warns(UserWarning, match="The adapter was trained on"):
         restore_folder(other, adapter, harmful, benign, tmp_path / "out", config=CONFIG, device=DEVICE)
+
+
+@pytest.mark.parametrize("how", ["link", "copy"])
+def test_the_same_base_under_another_name_gives_none(
+    how: str, base: Path, adapter: Path, harmful: Any, benign: Any, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    if how == "link":
+        other.symlink_to(base)
+    else:
+        shutil.copytree(base, other)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The adapter was trained on")
+        restore_folder(str(other), adapter, harmful, benign, tmp_path / "out", config=CONFIG, device=DEVICE)
 
 
 def test_nothing_half_written_stays(

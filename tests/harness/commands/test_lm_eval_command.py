@@ -1,6 +1,7 @@
 """`safebasin lm-eval` and plain `lm_eval`, as processes; and the caches that the former refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -15,7 +16,9 @@ from safebasin.errors import InputError
 from safebasin.harness.commands import lm_eval_command, lm_eval_model
 from safebasin.harness.commands.cli import main
 from safebasin.harness.commands.lm_eval_command import _check_caches, _prepare
+from safebasin.restore.models.loading import load_tokenizer
 from safebasin.tasks.catalog import tasks_dir
+from safetensors.torch import load_file, save_file
 
 from ...conftest import guard
 
@@ -202,3 +205,23 @@ def test_the_sandbox_is_a_model(tiny_chat_model: TINY_CHAT_MODEL, monkeypatch: p
         assert model.tok_encode("abc") == [*model.tok_encode("ab"), *model.tok_encode("c")]
     with pytest.raises(InputError, match="needs a number as --batch_size"):
         lm_eval_model.SafebasinLM(pretrained="sandbox", batch_size="auto:4")
+
+
+def test_a_model_that_is_not_whole_is_refused(tiny_chat_model: TINY_CHAT_MODEL, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_chat_model(), tmp_path / "model"))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=r"is not whole: 1 weights .* 'model.layers.1.mlp.up_proj.weight'"):
+        lm_eval_model.SafebasinLM(pretrained=str(folder), device="cpu")
+
+
+def test_answers_end_where_the_template_ends_a_turn(tiny_chat_model: TINY_CHAT_MODEL, tmp_path: Path) -> None:
+    """Not only at the token that the configs name."""
+    folder = Path(shutil.copytree(tiny_chat_model(), tmp_path / "model"))
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.chat_template = tokenizer.chat_template.replace("</s>", "<|system|>")  # a special token of the table
+    tokenizer.save_pretrained(folder)
+    model = lm_eval_model.SafebasinLM(pretrained=str(folder), device="cpu")
+    wanted = sorted(tokenizer.convert_tokens_to_ids(["</s>", "<|system|>"]))
+    assert model.model.generation_config.eos_token_id == wanted
