@@ -72,6 +72,15 @@ def test_imports_only_go_down() -> None:
     assert breaches(ROOT) == []
 
 
+def test_judges_and_tasks_know_no_more_of_restore_than_its_models() -> None:
+    """They load models through the gate, and know nothing of training or restoring."""
+    modules = sources(ROOT)
+    own = {name: path for name, path in modules.items() if name.split(".")[0] in ("judges", "tasks", "results")}
+    asked = {other for name, path in own.items() for other in imported(name, path, modules)}
+    doors = {".".join(other.split(".")[:2]) for other in asked if other.startswith("restore.")}
+    assert doors == {"restore.models"}
+
+
 def test_no_files_import_each_other_in_a_circle() -> None:
     modules = sources(ROOT)
     graph = {name: imported(name, path, modules) - {name} for name, path in modules.items() if name}
