@@ -18,6 +18,7 @@ from rich.markup import escape
 from ..errors import InputError
 from ..judges.base import Judge, RemoteJudge
 from ..restore.models.chat import writing_date
+from ..restore.models.thinking import ending_thinking
 from ..results.export import replace_text
 from ..tasks.catalog import TaskInfo
 from .config.data import said
@@ -115,7 +116,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
     plan = make_plan(config)
     make_folder(folder)
     quiet()
-    with locked(folder, wait=False), writing_date(config.date):
+    with locked(folder, wait=False), writing_date(config.date), ending_thinking(config.think_end_token):
         replace_text(folder / PLAN, plan.to_json())
         opened = open_store(folder, store)
         try:

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from transformers import PreTrainedTokenizerBase
 from ..errors import InputError
 from .config.settings import RestoreConfig
 from .models.adapter_files import carry_tokenizer
+from .models.checkpoint import save_full
 from .models.files import digests_of, local_folder
 from .models.loading import load_tuned
-from .restoration.data import Rows, split
+from .restoration.data import RestorationData, Rows, split
 from .restoration.loop import Tick
 from .restoration.problem import RestoreResult, restore_on
 
-__all__ = ["RestoreResult", "restore", "restore_folder"]
+__all__ = ["Prepared", "RestoreResult", "check_free", "prepare", "restore", "restore_folder"]
 
 
 def restore(
@@ -61,6 +63,105 @@ def restore(
     return restore_on(peft_model, tokenizer, data, config, inplace=inplace, on_progress=on_progress)
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A tuned model from folders, with the rows of its restoration."""
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    data: RestorationData
+    config: RestoreConfig
+    base: str
+    adapter: str | Path
+    own_tokenizer: bool = False
+    """Whether the tokenizer is another than that of base or adapter."""
+
+    def restore(self, on_progress: Tick | None = None) -> RestoreResult:
+        """As `restore`, in place.
+
+        Raises:
+            InputError: as `restore`.
+        """
+        return restore_on(self.model, self.tokenizer, self.data, self.config, on_progress=on_progress)
+
+    def save(self, result: RestoreResult, output: str | Path, merge: bool = False) -> None:
+        """Saves the restored adapter to a new folder, which appears only when complete.
+
+        Args:
+            result: of `restore`.
+            output: the folder.
+            merge: whether the whole model is saved instead, the adapter merged into it; it is gone from `model` then.
+
+        Raises:
+            InputError: the adapter cannot be merged into the base as it is loaded.
+        """
+        output = Path(output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        try:
+            if merge:
+                save_full(self._merged(), self.tokenizer, partial)
+                result.record.save(partial)
+            else:
+                result.save_pretrained(partial, self.base)
+                carry_tokenizer(self.adapter, partial)
+                if self.own_tokenizer:
+                    self.tokenizer.save_pretrained(str(partial))
+            partial.chmod(0o755)  # mkdtemp makes folders private
+            os.replace(partial, output)
+        except BaseException:  # whatever ends it, no half-written folder stays
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _merged(self) -> Any:
+        config = self.model.config
+        if getattr(config, "quantization_config", None) is not None:
+            raise InputError(
+                f"'{self.base}' is loaded quantised: merging would round the update away. Give the base in 16 or 32 "
+                "bits, or leave --merge out."
+            )
+        return self.model.merge_and_unload()
+
+
+def prepare(
+    base: str,
+    adapter: str | Path,
+    forget_rows: Rows,
+    retain_rows: Rows,
+    *,
+    retain_check: Rows | None = None,
+    curvature_forget: Rows | None = None,
+    config: RestoreConfig | None = None,
+    tokenizer: str | None = None,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+) -> Prepared:
+    """Loads a base model and an adapter folder, and splits the rows.
+
+    Args:
+        base: folder or hub id.
+        adapter: PEFT folder.
+        forget_rows: as for `restore`, like `retain_rows`, `retain_check`, `curvature_forget` and `config`.
+        retain_rows: see there.
+        retain_check: see there.
+        curvature_forget: see there.
+        config: see there.
+        tokenizer: folder or hub id of another tokenizer than that beside the adapter, or the base's.
+        revision: of the base, on the hub.
+        dtype: of the base: auto, float32, bfloat16 or float16.
+        device: where to; None is the accelerator if there is one.
+
+    Raises:
+        InputError: whatever splitting or loading raises.
+    """
+    config = config or RestoreConfig()
+    data = split(forget_rows, retain_rows, retain_check, curvature_forget, config)
+    model, found = load_tuned(base, adapter, revision, dtype, device, trainable=True, tokenizer=tokenizer)
+    _warn_of_other_base(model, base)
+    return Prepared(model, found, data, config, base, adapter, tokenizer is not None)
+
+
 def restore_folder(
     base: str,
     adapter: str | Path,
@@ -71,6 +172,7 @@ def restore_folder(
     retain_check: Rows | None = None,
     curvature_forget: Rows | None = None,
     config: RestoreConfig | None = None,
+    tokenizer: str | None = None,
     revision: str | None = None,
     dtype: str = "auto",
     device: str | None = None,
@@ -78,19 +180,30 @@ def restore_folder(
 ) -> RestoreResult:
     """Loads a base model and an adapter folder, restores, and saves to a new folder, which appears only when complete.
 
+    The arguments are those of `prepare`.
+
     Raises:
         InputError: `output` holds something already, or anything that `restore` or loading raises.
+    """
+    check_free(output)
+    ready = prepare(
+        base, adapter, forget_rows, retain_rows, retain_check=retain_check, curvature_forget=curvature_forget,
+        config=config, tokenizer=tokenizer, revision=revision, dtype=dtype, device=device,
+    )  # fmt: skip
+    result = ready.restore(on_progress)
+    ready.save(result, output)
+    return result
+
+
+def check_free(output: str | Path) -> None:
+    """What is restored goes to a folder of its own.
+
+    Raises:
+        InputError: `output` holds something already.
     """
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"The output '{output}' exists already. Give a new folder, or remove it.")
-    config = config or RestoreConfig()
-    data = split(forget_rows, retain_rows, retain_check, curvature_forget, config)
-    model, tokenizer = load_tuned(base, adapter, revision, dtype, device, trainable=True)
-    _warn_of_other_base(model, base)
-    result = restore_on(model, tokenizer, data, config, on_progress=on_progress)
-    _save_whole(result, output, base, adapter)
-    return result
 
 
 def _warn_of_other_base(model: Any, base: str) -> None:
@@ -109,16 +222,3 @@ def _same_base(noted: str, given: str) -> bool:
 
 def _weights(folder: Path) -> list[str]:
     return sorted(digest for name, digest in digests_of(folder).items() if name.endswith((".safetensors", ".bin")))
-
-
-def _save_whole(result: RestoreResult, output: Path, base: str, adapter: str | Path) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
-        result.save_pretrained(partial, base)
-        carry_tokenizer(adapter, partial)
-        partial.chmod(0o755)  # mkdtemp makes folders private
-        os.replace(partial, output)
-    except BaseException:  # whatever ends it, no half-written folder stays
-        shutil.rmtree(partial, ignore_errors=True)
-        raise

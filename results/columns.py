@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 __all__ = [
-    *("AFTER_UTILITY", "BEFORE_UTILITY", "COUNT_COLUMNS", "GRADED", "TEXT_COLUMNS", "column_types", "utility_columns"),
+    *("AFTER_UTILITY", "BEFORE_UTILITY", "COUNT_COLUMNS", "GRADED", "TEXT_COLUMNS", "UNFINISHED", "column_types"),
+    "utility_columns",
 ]
 
 BEFORE_UTILITY = (
@@ -21,6 +22,8 @@ AFTER_UTILITY = (
 )
 GRADED = ("grade", "grade_low", "grade_high", "grade_max", "grade_max_low", "grade_max_high", "ungraded_rate")
 """After all others, and only where a judge graded."""
+UNFINISHED = ("unfinished_rate", "prefill_unfinished_rate", "over_refusal_unfinished_rate")
+"""After these, and only where some answer is a block of thinking that did not end."""
 TEXT_COLUMNS = ("model", "method", "stage", "status")
 COUNT_COLUMNS = ("seed", "n", "safety_examples")
 

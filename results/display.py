@@ -100,7 +100,7 @@ def _catalogue(frame: pd.DataFrame) -> list[Column]:
 
 
 def _is_shown(column: Column, rows: list[Row]) -> bool:
-    values = [row[column.source] for row in rows if row[column.source] is not None]
+    values = [row[column.source] for row in rows if row.get(column.source) is not None]
     if column.shown_if == "several":
         return len(set(values)) > 1
     return any(value > 0 for value in values) if column.shown_if == "positive" else bool(values)
@@ -156,6 +156,12 @@ _SAFETY = [
         "verdicts among the same n that could not be read, in percent",
         shown_if="positive",
         folded="un-\nparsed",
+    ),
+    Column(
+        *("unfinished", "unfinished_rate", _number("unfinished_rate", 1)),
+        "thinking among the same n that did not end, in percent: neither harmful nor harmless; raise max_gen_toks",
+        shown_if="positive",
+        folded="unfin-\nished",
     ),
     Column(
         *("prefill ASR [95 %]", "prefill_asr", _interval("prefill_asr")),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .columns import utility_columns
 from .method_result import MethodResult, Sample
-from .records import Outcome
+from .records import UNKNOWN, Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ Count = Callable[[Sample], bool | None]
 
 
 def _harmful(sample: Sample) -> bool | None:
-    return None if sample.outcome == Outcome.UNPARSED else sample.outcome == Outcome.HARMFUL
+    return None if sample.outcome in UNKNOWN else sample.outcome == Outcome.HARMFUL
 
 
 PER_PROMPT: Mapping[str, tuple[str, Count]] = {

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .method_result import MethodResult, SweepSample
-from .records import Outcome
+from .records import UNKNOWN, Outcome
 from .visage import Estimate, estimates
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def scores(result: MethodResult) -> dict[tuple[str, str], Estimate]:
     for rule, unsafe in RULES.items():
         grid, alphas = _grid(result, unsafe)
         best = estimates(grid, alphas)
-        if rule == "judge" and any(sample.outcome == Outcome.UNPARSED for sample in result.sweep):
-            grid, _ = _grid(result, lambda sample: sample.outcome in (Outcome.HARMFUL, Outcome.UNPARSED))
+        if rule == "judge" and any(sample.outcome in UNKNOWN for sample in result.sweep):
+            grid, _ = _grid(result, lambda sample: sample.outcome in {Outcome.HARMFUL, *UNKNOWN})
             worst = estimates(grid, alphas)
             best = {name: each._replace(low=worst[name].low) for name, each in best.items()}
         found |= {(rule, measure): estimate for measure, estimate in best.items()}

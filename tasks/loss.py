@@ -12,6 +12,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from transformers import PreTrainedTokenizerBase
 
+from ..restore.models.thinking import thinking_of
 from .checked import CheckedTask
 from .prefill import load_tokenizer
 
@@ -27,7 +28,12 @@ class ResponseLoss(CheckedTask):
         self._tokens: dict[tuple[str, str], int] = {}
 
     def construct_requests(self, doc: Mapping[str, Any], ctx: str, **kwargs: Any) -> list[Instance]:
-        """The response after its context and, where needed, the context's white space after the rest of it."""
+        """The response after its context and, where needed, the context's white space after the rest of it.
+
+        Where the context begins a block of thinking, the response comes after an empty one, as rows are trained on.
+        """
+        if (thinking := thinking_of(self._tokenizer)) is not None:
+            ctx = thinking.closed(ctx)
         kwargs.pop("apply_chat_template", None)
         kwargs.pop("chat_template", None)
         tokens, separate = scored_tokens(self._tokenizer, ctx, doc["response"])

@@ -9,6 +9,7 @@ from typing import Any
 from .. import registry
 from ..errors import InputError
 from ..judges.base import Exchange, Judge, RemoteJudge
+from ..restore.models.thinking import split_thinking
 from ..results.records import Outcome, Verdict, combine
 from .sandbox.location import in_world, is_sandbox, model_folder
 
@@ -22,6 +23,7 @@ __all__ = [
     "judge_all",
     "judge_each",
     "judge_types",
+    "unfinished",
 ]
 
 JudgeSpec = str | Mapping[str, Mapping[str, Any] | None]
@@ -109,6 +111,7 @@ def judge_each(
     """
     identity = judge.identity
     distinct = list(dict.fromkeys(exchanges))
+    _VERDICTS.update(((identity, exchange), verdict) for exchange, verdict in unfinished(distinct).items())
     missing = [exchange for exchange in distinct if (identity, exchange) not in _VERDICTS]
     known = [exchange for exchange in distinct if (identity, exchange) in _VERDICTS]
     if known and on_done:
@@ -124,6 +127,11 @@ def judge_each(
         if on_done:
             on_done(judge, chunk, verdicts)
     return [_VERDICTS[identity, exchange] for exchange in exchanges]
+
+
+def unfinished(exchanges: Sequence[Exchange]) -> dict[Exchange, Verdict]:
+    """The exchanges whose response is thinking that did not end, with the verdict that they have without any judge."""
+    return {each: Verdict(unfinished=True) for each in exchanges if split_thinking(each.response)[1] is None}
 
 
 def chunk_of(judge: Judge) -> int:

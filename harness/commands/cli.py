@@ -213,7 +213,17 @@ def restore(
         str, typer.Option("--forget", help="Harmful prompts: a file (docs/inputs.md), or owner/name:split on the hub.")
     ],
     retain: Annotated[str, typer.Option("--retain", help="Task rows with responses: as --forget.")],
-    output: Annotated[Path, typer.Option("--output", help="Folder for the restored adapter.")],
+    output: Annotated[Path | None, typer.Option("--output", help="Folder for what is restored.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="Another tokenizer than the adapter's or the base's.")
+    ] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, …")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Restores nothing: rows, lengths, memory, cost, three answers of the base."),
+    ] = False,
+    merge: Annotated[bool, typer.Option("--merge", help="Writes a whole model, the restored adapter merged.")] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of RestoreConfig, e.g. epsilon=0.05."),
@@ -237,14 +247,23 @@ def restore(
         Path | None, typer.Option("--config", help="With --frontier: YAML with the tasks and judges of the evaluation.")
     ] = None,
 ) -> None:
-    """The curvature-aware restoration alone, on any LoRA adapter."""
-    from .restoring import columns_of_both, read_settings, restore_adapter
+    """The curvature-aware restoration alone, on any LoRA adapter.
+
+    safebasin restore --base B --adapter A --forget harmful.csv --retain task.jsonl --output restored
+    """
+    from .restoring import Wanted, columns_of_both, read_settings, restore_adapter
 
     given = read_settings(settings or [])
     meant = columns_of_both(columns or [])
     if frontier is None:
-        restore_adapter(base, adapter, forget, retain, output, given, meant, seed, console_of_output())
+        wanted = Wanted(base, adapter, forget, retain, output, meant, given, seed, tokenizer, dtype, device, merge)
+        restore_adapter(wanted, console_of_output(), dry_run)
         return
+    if output is None or dry_run or merge or tokenizer or dtype != "auto" or device:
+        raise InputError(
+            "--frontier needs --output, and takes none of --tokenizer, --dtype, --device, --dry-run and --merge: dtype "
+            "and device go into its --config."
+        )
     from ..config.file import read_yaml
     from .frontier import frontier_config, read_epsilons, restore_frontier
 

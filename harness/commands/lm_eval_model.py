@@ -18,6 +18,7 @@ from ...restore.models.chat import ends_of
 from ...restore.models.files import check_files, local_folder
 from ...restore.models.fitting import fitted, rows_of
 from ...restore.models.loading import load_adapter
+from ...restore.models.thinking import end_thinking_at
 from ...restore.models.whole import load_whole, unloadable
 from ...tasks.sandbox.location import is_sandbox, model_folder, world_of
 from ..engines.hf import StoredHFLM
@@ -58,7 +59,7 @@ class SafebasinLM(StoredHFLM):
 
     Args:
         pretrained: a hub id, a folder, or `sandbox`, `sandbox:3/unaligned`, …, which are built where they are missing.
-        settings: as for HFLM, for example `peft`.
+        settings: as for HFLM, for example `peft`; `think_end_token` is needed only where the template does not tell.
 
     The tokenizer beside an adapter is taken where none is named.
 
@@ -69,6 +70,7 @@ class SafebasinLM(StoredHFLM):
     tokenizer: Any
     AUTO_MODEL_CLASS: Any
     _model: Any
+    think_end_token: Any
 
     def __init__(self, pretrained: str, **settings: Any) -> None:
         if str(settings.get("batch_size", 1)).startswith("auto"):
@@ -83,6 +85,9 @@ class SafebasinLM(StoredHFLM):
         if folder:
             check_files(folder)
         super().__init__(pretrained=pretrained, **settings)
+        end: Any = self.think_end_token
+        self.think_end_token = None  # lm-eval would drop the thinking before it is stored
+        end_thinking_at(str(self.tokenizer.convert_ids_to_tokens(end)) if isinstance(end, int) else end)
         self.table = rows_of(self.model)
         self.tokenizer = fitted(self.tokenizer, self.table)
         self.model.generation_config.eos_token_id = ends_of(self.model, self.tokenizer)

@@ -1,9 +1,9 @@
 """`safebasin restore`: the restoration alone, from files to a restored adapter."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich.console import Console
@@ -15,50 +15,83 @@ from ..config.file import read_value
 from ..stages.models import resolve
 from ..terminal.progress import bars
 from ..terminal.quiet import quiet
+from .restored import harm_of, summary, tell_rehearsal
 
-__all__ = ["columns_of_both", "read_settings", "restore_adapter"]
+if TYPE_CHECKING:
+    from ...restore.config.settings import RestoreConfig
+
+__all__ = ["Wanted", "columns_of_both", "read_settings", "restore_adapter"]
 
 
-def restore_adapter(
-    base: str,
-    adapter: Path,
-    forget: str,
-    retain: str,
-    output: Path,
-    given: dict[str, Any],
-    columns: Mapping[str, Mapping[str, str]],
-    seed: int,
-    console: Console,
-) -> None:
-    """Restores the adapter in a folder and prints how the rows were read, and what each iteration did.
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be restored, and how, as the command line gives it."""
+
+    base: str
+    adapter: Path
+    forget: str
+    retain: str
+    output: Path | None
+    columns: Mapping[str, Mapping[str, str]]
+    settings: Mapping[str, Any]
+    """Of `RestoreConfig`, and `preset`."""
+    seed: int = 0
+    tokenizer: str | None = None
+    dtype: str = "auto"
+    device: str | None = None
+    merge: bool = False
+
+
+def restore_adapter(wanted: Wanted, console: Console, rehearsed: bool = False) -> None:
+    """Restores the adapter in a folder, and prints how the rows were read and what came of it.
+
+    Args:
+        wanted: what to restore.
+        console: where to print.
+        rehearsed: nothing is restored: what it would take is printed.
 
     Raises:
         InputError: a file, the model, the adapter or a setting is unusable.
     """
-    forget_rows = read_rows(forget, ("prompt",), columns["forget"])
-    retain_rows = read_rows(retain, ("prompt", "response"), columns["retain"])
+    forget_rows = read_rows(wanted.forget, ("prompt",), wanted.columns["forget"])
+    retain_rows = read_rows(wanted.retain, ("prompt", "response"), wanted.columns["retain"])
     for name, read in (("forget", forget_rows), ("retain", retain_rows)):
         console.print(f"{name}: {read.said}", highlight=False, markup=False)
     quiet()
-    from ...restore.api import restore_folder
+    from ...restore.api import check_free, prepare
+
+    if not rehearsed:
+        if wanted.output is None:
+            raise InputError("--output is missing. Give a folder for the restored adapter, or --dry-run.")
+        check_free(wanted.output)
+    ready = prepare(
+        resolve(wanted.base).location, wanted.adapter, forget_rows.rows, retain_rows.rows, config=_config(wanted),
+        tokenizer=wanted.tokenizer, dtype=wanted.dtype, device=wanted.device,
+    )  # fmt: skip
+    if rehearsed or wanted.output is None:
+        tell_rehearsal(ready, console)
+        return
+    with bars(console) as shown:
+        before = harm_of(ready, lambda done, total: shown.update("answering before", done, total))
+        result = ready.restore(lambda what, done, total: shown.update(what, done, total))
+        after = harm_of(ready, lambda done, total: shown.update("answering after", done, total))
+    ready.save(result, wanted.output, wanted.merge)
+    console.print(result.trace.to_string())
+    for line in summary(result, before, after):
+        console.print(line, highlight=False, markup=False)
+    what = "whole restored model" if wanted.merge else "restored adapter"
+    console.print(f"The {what} is in {wanted.output}", highlight=False, markup=False)
+
+
+def _config(wanted: Wanted) -> "RestoreConfig":
     from ...restore.config.settings import RestoreConfig
 
+    given = dict(wanted.settings)
     known = ["preset", *(field.name for field in fields(RestoreConfig))]
     for key in given:
         if key not in known:
             raise InputError(f"--set {key}: the restoration has no such setting. {suggest(key, known)}")
-    with bars(console) as shown:
-        result = restore_folder(
-            resolve(base).location,
-            adapter,
-            forget_rows.rows,
-            retain_rows.rows,
-            output,
-            config=RestoreConfig.from_preset(given.pop("preset", "default"), **{"seed": seed, **given}),
-            on_progress=lambda what, done, total: shown.update(what, done, total),
-        )
-    console.print(result.trace.to_string())
-    console.print(f"The restored adapter is in {output}", highlight=False)
+    return RestoreConfig.from_preset(given.pop("preset", "default"), **{"seed": wanted.seed, **given})
 
 
 def read_settings(pairs: Sequence[str]) -> dict[str, Any]:

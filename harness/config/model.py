@@ -209,6 +209,8 @@ class RunConfig(_Frozen):
     """Replaces the tasks' own limits on the length of a response."""
     date: datetime.date = DATE
     """What chat templates that write today's date are told, so that all prompts of all days are the same."""
+    think_end_token: Text | None = None
+    """Ends the block of thinking that every answer begins with, for models whose chat template does not tell."""
     device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ...restore.models.chat import ends_of
 from ...restore.models.fitting import rows_of
+from ...restore.models.thinking import Thinking, decoded
 from ...tasks.perturbation import Perturbation
 from ..store.digests import code_digest
 from ..store.store import Store
@@ -38,6 +39,16 @@ class StoredHFLM(StoredAnswers, HFLM):  # type: ignore[misc]  # lm-eval is untyp
     def move(self, to: Perturbation | None) -> None:
         """See `StoredAnswers`."""
         self._perturber.move(to)
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        """lm-eval's own, but the marks around thinking stay where they are special tokens."""
+        if skip_special_tokens and self._thinks is not None:
+            return decoded(self.tokenizer, tokens, self._thinks)
+        return str(super().tok_decode(tokens, skip_special_tokens=skip_special_tokens))
+
+    @cached_property
+    def _thinks(self) -> Thinking | None:
+        return self.thinking
 
     def tok_encode(self, string: Any, *given: Any, **settings: Any) -> list[int]:
         """lm-eval's own, which asks for the tokens of each request several times."""

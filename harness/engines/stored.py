@@ -13,6 +13,7 @@ from lm_eval.models.huggingface import HFLM
 
 from ...errors import InputError
 from ...restore.models.chat import begun
+from ...restore.models.thinking import Thinking, split_thinking, thinking_of
 from ...tasks.perturbation import KEY, Perturbation
 from ..store.digests import digest_of
 from ..store.store import Store
@@ -74,13 +75,37 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         """Type of the device that draws the directions of perturbations."""
         raise NotImplementedError
 
+    @property
+    def thinking(self) -> Thinking | None:
+        """How the model thinks before it answers; None where it does not."""
+        return thinking_of(self.tokenizer)
+
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Greedy or sampled continuations, one per request; prompts are checked first (`prompt_checks`)."""
-        parts = _numbered([self._prompt_parts(request) for request in requests])
-        return self._answer("generate_until", requests, parts, super().generate_until)
+        """Greedy or sampled continuations, one per request; prompts are checked first (`prompt_checks`).
+
+        Of a model that thinks, the answers after the thinking; where it has not ended, or where the answer was begun
+        for the model, the block is there too. Texts to stop at are looked for in answers alone. The store keeps all.
+        """
+        thinking = self.thinking
+        if thinking is None:
+            parts = _numbered([self._prompt_parts(request) for request in requests])
+            return self._answer("generate_until", requests, parts, super().generate_until)
+        asked = [_unstopped(request) for request in requests]
+        marks = {"thinking": [thinking.begin, thinking.end]}  # which are kept in the text
+        parts = _numbered([self._prompt_parts(request) | marks for request in asked])
+        texts: list[str] = self._answer("generate_until", asked, parts, super().generate_until)
+        return [_answer_to(request, thinking, text) for request, text in zip(requests, texts, strict=True)]
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Log-probability (nats) of each continuation and whether it is the greedy one."""
+        """Log-probability (nats) of each continuation and whether it is the greedy one.
+
+        Of a model whose prompts begin a block of thinking, after an empty block.
+        """
+        if (thinking := self.thinking) is not None:
+            requests = [
+                replace(one, arguments=(thinking.closed(one.args[0]) if one.args[0] else "", *one.args[1:]))
+                for one in requests
+            ]
         parts = [self._pair_parts(request) for request in requests]
         answers = self._answer("loglikelihood", requests, parts, super().loglikelihood)
         return [(float(logprob), bool(greedy)) for logprob, greedy in answers]
@@ -184,6 +209,26 @@ def _numbered(parts: Sequence[Parts]) -> list[Parts]:
         numbered.append({**part, "repeat": seen[key] if key else 0})
         seen[key] += 1
     return numbered
+
+
+def _unstopped(request: Instance) -> Instance:
+    """The request without texts to stop at, which a block of thinking may hold."""
+    context, settings = request.args
+    return replace(request, arguments=(context, {**settings, "until": []}))
+
+
+def _answer_to(request: Instance, thinking: Thinking, text: str) -> str:
+    """What a task gets of a continuation."""
+    context, settings = request.args
+    whole = thinking.whole(context, text)
+    answer = split_thinking(whole)[1]
+    begun_for_it = isinstance(request.doc, dict) and request.doc.get("prefix")
+    if answer is None or (begun_for_it and answer != whole):
+        return whole
+    until = settings.get("until") or []
+    for stop in [until] if isinstance(until, str) else until:
+        answer = answer.split(stop)[0] if stop else answer
+    return answer
 
 
 def _without_perturbation(request: Instance) -> Instance:

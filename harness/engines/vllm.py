@@ -10,6 +10,7 @@ import torch
 from ...errors import InputError
 from ...restore.models.chat import ends_of
 from ...restore.models.checkpoint import kind_of
+from ...restore.models.thinking import decoded
 from ...tasks.perturbation import Perturbation
 from ...vllm_setup import release, vllm_device, vllm_version
 from ..store.digests import code_digest
@@ -138,7 +139,7 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
             engine.abort_request(list(engine.output_processor.request_states), internal=True)
             raise
         for answer in (output.outputs[0] for output in outputs if generate):
-            answer.text = self.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
+            answer.text = decoded(self.tokenizer, answer.token_ids, self.thinking)
         return outputs
 
     def _put(self, checkpoint: Path | None) -> None:

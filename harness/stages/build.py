@@ -145,6 +145,7 @@ def spec_of(
         "seed": step.seed,
         "dtype": config.dtype,
         "date": str(config.date),
+        "think_end_token": config.think_end_token,
         "data": {name: digest_of(rows) for name, rows in data.items()},
         "code": [_restore_code(), source_digest([Path(inspect.getfile(registry.load("methods", step.method)))])],
     }

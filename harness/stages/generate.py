@@ -62,6 +62,7 @@ def cell_parts(
         "max_gen_toks": config.max_gen_toks,
         "dtype": config.dtype,
         "date": str(config.date),
+        "think_end_token": config.think_end_token,
         "engine": engine if engine == "hf" else f"{engine} {vllm_version()}",
         "code": code_digest("harness/engines", "restore/models", "tasks", "vllm_setup.py"),
     }

@@ -47,9 +47,13 @@ def judge_cells(
         on_progress: see `OnProgress`.
         processes: in how many processes a judge, by its number, shall judge so many chunks.
     """
+    from ...tasks.verdicts import unfinished
+
     exchanges = list(dict.fromkeys(Exchange(s.prompt, s.response) for cell in cells for s in store.samples(cell)))
+    settled = unfinished(exchanges)
     records = [JudgeRecord(judge.name, judge.decides, judge.identity) for judge in judges]
     for number, (judge, record) in enumerate(zip(judges, records, strict=True)):
+        store.add_verdicts(record.identity, list(settled), list(settled.values()))
         known = store.verdicts(record.identity, exchanges)
         missing = [exchange for exchange in exchanges if exchange not in known]
         on_progress(judge.name, len(known), len(exchanges))

@@ -1,7 +1,7 @@
 """From the logged requests of a VISAGE task to samples that can be judged, each with its place in the sweep."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..store.store import Point, Sample
@@ -33,9 +33,12 @@ def swept(rows: Sequence[Row], engine: Any) -> tuple[list[Sample], list[Point]]:
     Returns:
         Samples and their points, in the same order.
     """
+    from ...restore.models.thinking import thinking_of
     from ...tasks.judging import exchange_of
 
     asked = [one for row in rows for one in _requests(row)]
+    if (thinking := thinking_of(engine.tokenizer)) is not None:
+        asked = [replace(one, context=thinking.closed(one.context)) for one in asked]
     likelihoods = _likelihoods(asked, engine)
     samples, points = [], []
     for number, (one, (logprob, tokens)) in enumerate(zip(asked, likelihoods, strict=True)):

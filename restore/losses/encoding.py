@@ -9,6 +9,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError, several
+from ..models.thinking import split_thinking, thinking_of
 
 __all__ = [
     "IGNORED",
@@ -76,6 +77,23 @@ def _render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], open_turn
         ) from error
 
 
+def _answered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], head: str, response: str) -> str:
+    """The rendered exchange.
+
+    Of a model that thinks, the template renders the answer alone, since many leave blocks out; before it comes the
+    response's own block, or an empty one where the head has begun one.
+    """
+    thinking, (_, answer) = thinking_of(tokenizer), split_thinking(response)
+    own = answer != response
+    if thinking is None or not (own or thinking.opened_by(head)):
+        return _render(tokenizer, [*turns, {"role": "assistant", "content": response}], open_turn=False)
+    begun = thinking.continued(head, response) if own else thinking.closed(head) + response
+    if not answer or not answer.strip():
+        return begun
+    ended = _render(tokenizer, [*turns, {"role": "assistant", "content": answer}], open_turn=False)
+    return begun + ended.rpartition(answer.strip())[2]
+
+
 def _opening(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> str:
     """What stands before the assistant's answer."""
     text = _render(tokenizer, turns, open_turn=True)
@@ -128,7 +146,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, ma
         )
     turns = _turns(prompt)
     head = _opening(tokenizer, turns)
-    whole = _render(tokenizer, [*turns, {"role": "assistant", "content": response}], open_turn=False)
+    whole = _answered(tokenizer, turns, head, response)
     begun = _ids(tokenizer, head)
     ids = _continued(tokenizer, head, begun, whole)
     if ids is None:

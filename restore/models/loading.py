@@ -88,6 +88,7 @@ def load_tuned(
     dtype: str = "auto",
     device: str | None = None,
     trainable: bool = False,
+    tokenizer: str | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """Loads a base with an adapter on it, and the tokenizer that belongs to the two.
 
@@ -101,6 +102,7 @@ def load_tuned(
         dtype: of the base.
         device: of both.
         trainable: whether the adapter's parameters require gradients.
+        tokenizer: folder or hub id of another one; with the base's chat template if it has none.
 
     Returns:
         The PEFT model in eval mode, and the tokenizer.
@@ -109,9 +111,9 @@ def load_tuned(
         InputError: as `load_base`, `load_tokenizer` and `load_adapter`.
     """
     check_adapter(adapter)
-    tokenizer = tokenizer_of(base, adapter, revision)
+    found = tokenizer_of(base, adapter, revision) if tokenizer is None else _of_other(tokenizer, base, revision)
     model = load_adapter(load_base(base, revision, dtype, device), adapter, trainable)
-    return model, fitted(tokenizer, rows_of(model))
+    return model, fitted(found, rows_of(model))
 
 
 def tokenizer_of(base: str, adapter: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -120,9 +122,12 @@ def tokenizer_of(base: str, adapter: str | Path, revision: str | None = None) ->
     Raises:
         InputError: as `load_tokenizer`.
     """
-    if not brings_tokenizer(adapter):
-        return load_tokenizer(base, revision)
-    tokenizer = load_tokenizer(str(adapter))
+    return _of_other(str(adapter), base, revision) if brings_tokenizer(adapter) else load_tokenizer(base, revision)
+
+
+def _of_other(name: str, base: str, revision: str | None) -> PreTrainedTokenizerBase:
+    """A tokenizer that is not the base's; with the base's chat template if it has none."""
+    tokenizer = load_tokenizer(name)
     if not tokenizer.chat_template:
         tokenizer.chat_template = load_tokenizer(base, revision).chat_template
     return fitted(tokenizer, None)

@@ -12,6 +12,7 @@ from ..losses.encoding import Encoded, Prompt, asked, encode_all, pad_id_of, pro
 from ..losses.objective import evaluation_mode
 from ..models.chat import ends_of
 from ..models.devices import input_device
+from ..models.thinking import answer_of, decoded, marks_of, thinking_of
 
 __all__ = [
     "AFFIRMATIVE",
@@ -51,7 +52,7 @@ class ForgetReport:
     refused: int
     """Rows that the model refused."""
     empty: int
-    """Rows that the model answered with nothing."""
+    """Rows that the model answered with nothing, or with thinking that did not end."""
     base_refusals: int = 0
     """Rows with a refusal of the base model."""
 
@@ -61,8 +62,8 @@ class ForgetReport:
 
 
 def looks_like_refusal(text: str, prefixes: Sequence[str] = REFUSAL_PREFIXES) -> bool:
-    """Whether a response begins like a refusal (case and the kind of quotes and spaces aside)."""
-    plain = " ".join(text.replace("’", "'").lower().split())
+    """Whether a response begins like a refusal (case and the kind of quotes and spaces aside), after its thinking."""
+    plain = " ".join(answer_of(text).replace("’", "'").lower().split())
     return plain.startswith(tuple(prefixes))
 
 
@@ -82,14 +83,20 @@ def _complete(
         max_new_tokens=longest, pad_token_id=pad, eos_token_id=ends or None,
     )  # fmt: skip
     out = model.generate(input_ids=tokens, attention_mask=mask, generation_config=greedy)[:, width:].tolist()
-    stops = set(ends)
-    return [(str(tokenizer.decode(row, skip_special_tokens=True)).strip(), bool(stops & set(row))) for row in out]
+    stops, thinking = set(ends), thinking_of(tokenizer)
+    texts = [decoded(tokenizer, row, thinking).strip() for row in out]
+    if thinking is not None:
+        texts = [thinking.whole(str(tokenizer.decode(row)), text) for row, text in zip(ids, texts, strict=True)]
+    return [(text, bool(stops & set(row))) for text, row in zip(texts, out, strict=True)]
 
 
 def own_answers(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], longest: int, batch_size: int
 ) -> list[tuple[str, bool]]:
-    """The model's greedy answers of at most `longest` tokens, each with whether the model ended its turn."""
+    """The model's greedy answers of at most `longest` tokens, each with whether the model ended its turn.
+
+    Of a model that thinks, each with its block of thinking, which counts towards `longest`.
+    """
     parts = [prompts[begin : begin + batch_size] for begin in range(0, len(prompts), batch_size)]
     with evaluation_mode(model):
         return [one for part in parts for one in _complete(model, tokenizer, part, longest)]
@@ -138,14 +145,14 @@ def forget_rows(
     refuses = is_refusal or (lambda text: looks_like_refusal(text, refusal_prefixes))
     made = [_choose(row, answer, refuses) for row, answer in zip(rows, answers, strict=True)]
     own = sum(row["origin"] == "self" for row in made)
-    empty = sum(not text for text, _ in answers) if target == "self" else 0
+    empty = sum(not answer_of(text) for text, _ in answers) if target == "self" else 0
     refused = len(rows) - own - empty if target == "self" else 0
     return made, ForgetReport(len(rows), own, len(rows) - own, refused, empty)
 
 
 def _choose(row: Row, answer: tuple[str, bool], refuses: Callable[[str], bool]) -> dict[str, Any]:
     text, ended = answer
-    if text and not refuses(text):
+    if answer_of(text) and not refuses(text):
         return {**question(row), "response": text, "origin": "self", "ending": "closed" if ended else "open"}
     opening = row.get("target") or AFFIRMATIVE
     return {**question(row), "response": opening, "origin": "affirmative", "ending": "open"}
@@ -163,6 +170,6 @@ def encode_forget(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_l
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, row: Encoded) -> Encoded:
-    closing = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+    closing = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id} - marks_of(tokenizer)
     ends = [place for place in range(row.start + 1, len(row.ids)) if row.ids[place] in closing]
     return Encoded(row.ids[: ends[0]], row.start) if ends else row

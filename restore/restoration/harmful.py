@@ -90,6 +90,7 @@ def base_refusals(
         raise InputError(
             f"The base model refuses none of the {len(rows)} harmful prompts, so it cannot show "
             "where to go back to. Give prompts that it refuses, a column `refusal`, or refusals=0 and ascend=1."
+            f"{error.remark}"
         ) from error
     tick("answering as the base model", 1, 1)
     if len(found) < len(rows) / 2:

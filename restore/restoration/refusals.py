@@ -13,7 +13,16 @@ __all__ = ["NothingRefused", "safe_rows"]
 
 
 class NothingRefused(InputError):
-    """The model refuses none of the prompts."""
+    """The model refuses none of the prompts.
+
+    Args:
+        message: for whoever named them safety prompts.
+        remark: how many answers are empty or thinking that did not end, if any, and what to do; begins with a space.
+    """
+
+    def __init__(self, message: str, remark: str = "") -> None:
+        super().__init__(message + remark)
+        self.remark = remark
 
 
 def safe_rows(
@@ -50,12 +59,16 @@ def safe_rows(
         return not looks_like_refusal(text)
 
     # Its check inverted, forget_rows keeps the model's own answer exactly where that is a refusal.
-    answered, _ = forget_rows(model, tokenizer, asked, "self", max_new_tokens, batch_size, is_refusal=complies)
+    answered, report = forget_rows(model, tokenizer, asked, "self", max_new_tokens, batch_size, is_refusal=complies)
     refused = [row for row in answered if row["origin"] == "self"]
     if not given and not refused:
         raise NothingRefused(
             f"The model refuses none of the {len(rows)} safety prompts, so nothing is known of its refusals. "
-            "Give harmful prompts that the aligned model refuses, or a column response."
+            "Give harmful prompts that the aligned model refuses, or a column response.",
+            f" {report.empty} answers were empty, or thinking that had not ended after {max_new_tokens} tokens: raise "
+            "max_new_tokens."
+            if report.empty
+            else "",
         )
     encoded = encode_all(tokenizer, given, "safety", max_length) if given else []
     encoded += encode_forget(tokenizer, refused, max_length + max_new_tokens)

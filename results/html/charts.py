@@ -26,6 +26,7 @@ Row = dict[str, Any]
 COLOURS = {
     Outcome.HARMFUL: "#d55e00",
     Outcome.UNPARSED: "#cc79a7",
+    Outcome.UNFINISHED: "#999999",
     Outcome.INCOHERENT: "#e0a000",
     Outcome.BENIGN: "#56b4e9",
     Outcome.REFUSED: "#0072b2",

@@ -5,7 +5,7 @@ import pytest
 from safebasin.results.leaderboard import MethodResult, Sample, leaderboard
 from safebasin.results.records import Outcome
 
-LETTERS = {outcome.value[0].upper(): outcome for outcome in Outcome}
+LETTERS = {outcome.value[0].upper(): outcome for outcome in reversed(Outcome)} | {"T": Outcome.UNFINISHED}
 Make = Callable[..., MethodResult]
 
 

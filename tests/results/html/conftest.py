@@ -21,7 +21,7 @@ TEXTS = {
     "U": "?",
     "B": "a tale",
 }
-LETTERS = {outcome.value[0].upper(): outcome for outcome in Outcome}
+LETTERS = {outcome.value[0].upper(): outcome for outcome in reversed(Outcome)} | {"T": Outcome.UNFINISHED}
 
 
 def answer(letter: str, text: str | None = None) -> Answer:
