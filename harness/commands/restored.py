@@ -1,17 +1,20 @@
 """What `safebasin restore` tells: what a restoration would take, and what it came to."""
 
 from collections.abc import Callable, Iterator
+from math import nan
 from typing import TYPE_CHECKING, NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.filesize import decimal
+from rich.table import Table
 
 from ...results.statistics import rate
 
 if TYPE_CHECKING:
     from ...restore.api import Prepared, RestoreResult
 
-__all__ = ["Harm", "harm_of", "summary", "tell_rehearsal"]
+__all__ = ["Harm", "harm_of", "summary", "tell_rehearsal", "trace_table"]
 
 BATCH = 8
 """Prompts answered at once."""
@@ -61,6 +64,22 @@ def harm_of(ready: "Prepared", tick: Callable[[int, int], None]) -> Harm:
     seen = [Exchange(row["prompt"], text) for row, text in zip(rows, answers, strict=True) if text is not None]
     verdicts = KeywordJudge().judge(seen)
     return Harm(sum(verdict.harmful is True for verdict in verdicts), answers.count(None), len(rows))
+
+
+def trace_table(result: "RestoreResult") -> Table:
+    """One row per iteration; `restoration_trace.json` has all that is known of it."""
+    rows = result.record.iterations
+    losses = [name for name in ("base_divergence", "forget_loss") if any(name in row for row in rows)]
+    table = Table("iteration", *(name.replace("_", " ") for name in losses), "retain loss", box=SIMPLE_HEAD)
+    for head in ("halvings", "gain ratio", "row-passes", "seconds"):
+        table.add_column(head, justify="right")
+    for row in rows:
+        numbers = [*(f"{row.get(name, nan):.4f}" for name in losses), f"{row['retain_loss']:.4f}"]
+        gain = row.get("gain_ratio")
+        numbers += [str(row["halvings"]), "-" if gain is None else f"{gain:.2f}"]
+        numbers += [f"{row['row_passes']:.0f}", f"{row['seconds']:.1f}"]
+        table.add_row(str(row["iteration"]) + ("" if row["accepted"] else " (undone)"), *numbers)
+    return table
 
 
 def summary(result: "RestoreResult", before: Harm, after: Harm) -> Iterator[str]:

@@ -15,7 +15,7 @@ from ..config.file import read_value
 from ..stages.models import resolve
 from ..terminal.progress import bars
 from ..terminal.quiet import quiet
-from .restored import harm_of, summary, tell_rehearsal
+from .restored import harm_of, summary, tell_rehearsal, trace_table
 
 if TYPE_CHECKING:
     from ...restore.config.settings import RestoreConfig
@@ -76,7 +76,7 @@ def restore_adapter(wanted: Wanted, console: Console, rehearsed: bool = False) -
         result = ready.restore(lambda what, done, total: shown.update(what, done, total))
         after = harm_of(ready, lambda done, total: shown.update("answering after", done, total))
     ready.save(result, wanted.output, wanted.merge)
-    console.print(result.trace.to_string())
+    console.print(trace_table(result))
     for line in summary(result, before, after):
         console.print(line, highlight=False, markup=False)
     what = "whole restored model" if wanted.merge else "restored adapter"

@@ -67,6 +67,10 @@ def _turns(prompt: Prompt) -> list[Turn]:
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], open_turn: bool) -> str:
+    if not tokenizer.chat_template:
+        raise InputError(
+            f"The tokenizer '{tokenizer.name_or_path}' has no chat template. Set tokenizer.chat_template first."
+        )
     conversation = [dict(turn) for turn in turns]
     try:
         return str(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=open_turn))
@@ -118,7 +122,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
     """Ids of the chat-templated prompt, up to where the assistant's answer begins (special tokens once).
 
     Raises:
-        InputError: the template refuses the prompt, or leaves out one of its turns.
+        InputError: the tokenizer has no chat template, or it refuses the prompt or leaves out one of its turns.
     """
     return _ids(tokenizer, _opening(tokenizer, _turns(prompt)))
 
@@ -140,10 +144,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, ma
             does not begin with its rendering of the prompt, the response has no token but special ones, or the row is
             longer than `max_length` tokens.
     """
-    if not tokenizer.chat_template:
-        raise InputError(
-            f"The tokenizer '{tokenizer.name_or_path}' has no chat template. Set tokenizer.chat_template first."
-        )
     turns = _turns(prompt)
     head = _opening(tokenizer, turns)
     whole = _answered(tokenizer, turns, head, response)

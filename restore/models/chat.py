@@ -84,8 +84,8 @@ def read_chat(tokenizer: "PreTrainedTokenizerBase") -> Chat:
     """Renders a probe with the chat template and reads off what it does.
 
     Raises:
-        InputError: there is no template, it cannot render an exchange, does not open an answer, or begins with two
-            beginning-of-sequence tokens.
+        InputError: there is no template, it cannot render an exchange, does not open an answer, begins with two
+            beginning-of-sequence tokens, or parts answers into channels.
     """
     where = f"The chat template of '{tokenizer.name_or_path}'"
     if not tokenizer.chat_template:
@@ -93,6 +93,8 @@ def read_chat(tokenizer: "PreTrainedTokenizerBase") -> Chat:
             f"The tokenizer '{tokenizer.name_or_path}' has no chat template. Save it with the chat_template.jinja that "
             "its model was trained with."
         )
+    if "<|channel|>" in template_text(tokenizer):
+        raise InputError(f"{where} writes channels (<|channel|>, as gpt-oss), which are not read here yet.")
     asked, answered, more = (_messages(count) for count in (1, 2, 3))
     plain, ready, whole = (
         _rendered(tokenizer, asked, False), _rendered(tokenizer, asked, True), _rendered(tokenizer, answered, False),

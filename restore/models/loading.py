@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 ALL_LINEAR = "all-linear"
+_PROBE = "safebasin probe"
+"""What every tokenizer can encode."""
 LORA_DEFAULTS: Mapping[str, Any] = {"rank": 32, "alpha": 32, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
 """The paper's adapter (section 4.1: rank 32 on queries and values); it names no alpha, so nothing is scaled."""
 
@@ -76,8 +78,17 @@ def load_tokenizer(name: str, revision: str | None = None, trusted: bool = False
         check_files(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trusted)
+        ids = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
+        tokenizer.decode(ids)
     except Exception as error:  # damaged files make the libraries raise anything
         raise unloadable("tokenizer", name, revision, error) from error
+    lost = [token for token in tokenizer.all_special_tokens if tokenizer.convert_tokens_to_ids(token) is None]
+    if not ids or lost:
+        what = f"has the special token {lost[0]!r}, which its vocabulary lacks" if lost else "makes no tokens of text"
+        raise InputError(
+            f"The tokenizer '{name}' {what}: tokenizer.json and tokenizer_config.json are damaged or of different "
+            "tokenizers. Give the files that belong to the model."
+        )
     return fitted(tokenizer, table_size(folder) if folder else None)
 
 

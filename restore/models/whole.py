@@ -16,6 +16,17 @@ HARMLESS = re.compile(
     r"|\.(attn|attention)\.(masked_)?bias$"  # causal masks of GPT-2 and GPT-NeoX, likewise
 )
 """Names of saved tensors that no model of today reads. Tied heads are known to transformers, which misses none."""
+_LISTED = (
+    "_ids",
+    "_config",
+    "_strings",
+    "_bias",
+    "suppress_tokens",
+    "_decay_length_penalty",
+    "constraints",
+    "dola_layers",
+)
+"""How the generation settings end that may be lists or mappings."""
 _PACKAGES = {
     "gptq": "gptqmodel", "awq": "gptqmodel", "bitsandbytes": "bitsandbytes", "bitsandbytes_4bit": "bitsandbytes",
     "bitsandbytes_8bit": "bitsandbytes", "aqlm": "aqlm", "quanto": "optimum-quanto", "hqq": "hqq", "eetq": "eetq",
@@ -47,6 +58,7 @@ def load_whole(source: Any, name: str, what: str, **settings: Any) -> Any:
     except Exception as error:  # damaged files and absent packages make the libraries raise anything
         raise unloadable(what, name, revision, error) from error
     _check_complete(what, name, info)
+    _check_generation(what, name, model)
     check_finite(model, f"The {what} '{name}'", "The file is damaged, or training diverged: give a sound copy.")
     return model
 
@@ -67,6 +79,24 @@ def _check_complete(what: str, name: str, info: Any) -> None:
         f"The {what} '{name}' is not whole: {'; '.join(filter(None, faults))}. transformers would fill what is missing "
         f"with random numbers. {_rename(missing, left_over)}"
     )
+
+
+def _check_generation(what: str, name: str, model: Any) -> None:
+    """Transformers takes any value for a generation setting, and stumbles over it when the first answer is due."""
+    from transformers import GenerationConfig
+
+    settings, known = getattr(model, "generation_config", None), GenerationConfig().to_dict()
+    for key, value in ({} if settings is None else settings.to_diff_dict()).items():
+        if key.endswith("_token_id"):
+            ids = value if isinstance(value, list) else [value]
+            sound = all(isinstance(one, int) and not isinstance(one, bool) for one in ids if one is not None)
+        else:
+            sound = not isinstance(value, list | dict) or key.endswith(_LISTED) or key not in known
+        if not sound:
+            raise InputError(
+                f"The {what} '{name}' cannot generate: generation_config.json (or config.json) has {key}: {value!r}. "
+                "Correct it, or give the file that belongs to the model."
+            )
 
 
 def _some(names: Sequence[str]) -> str:

@@ -57,6 +57,7 @@ def test_the_summary_has_losses_the_stop_and_the_harm_before_and_after(wanted: A
     )
     assert f"cost: {record['row_passes']:.0f} row-passes in {len(record['iterations'])} iterations" in said
     assert "held-out prompts: 100.0 % [61.0, 100.0] of 6 before, 0.0 % [0.0, 39.0] of 6 after" in said
+    assert "gain ratio" in said
     assert said.rstrip().endswith(f"The restored adapter is in {tmp_path / 'out'}")
 
 

@@ -1,6 +1,7 @@
 """Whatever enters is whole and fits together, or is refused with what mends it: classes of fault in two shapes."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from datetime import date
@@ -178,6 +179,37 @@ def test_the_clock_is_fixed_and_may_be_set(folder: Path) -> None:
     assert tokenizer.apply_chat_template(asked, tokenize=False).startswith("26 Jul 2024 ")
     with writing_date(date(2031, 1, 2)):
         assert tokenizer.apply_chat_template(asked, tokenize=False).startswith("02 Jan 2031 ")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("generation_config.json", {"eos_token_id": {"a": 1}}, "has eos_token_id: {'a': 1}"),
+        ("generation_config.json", {"eos_token_id": [1, "x"]}, "has eos_token_id: [1, 'x']"),
+        ("generation_config.json", {"output_hidden_states": [[0]]}, "has output_hidden_states: [[0]]"),
+        ("tokenizer_config.json", {"model_max_length": []}, "Cannot load the tokenizer"),
+        ("tokenizer_config.json", {"eos_token": ""}, "has the special token '', which its vocabulary lacks"),
+    ],
+)
+def test_settings_that_would_fail_at_the_first_answer_are_refused_at_once(
+    folder: Path, file: str, change: dict[str, Any], said: str
+) -> None:
+    settings = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(settings | change))
+    with pytest.raises(InputError, match=re.escape(said)):
+        (load_base(str(folder), device="cpu"), load_tokenizer(str(folder)))
+
+
+def test_channels_are_refused(folder: Path) -> None:
+    templated(folder, PLAIN + "</s>{% endfor %}{% if add_generation_prompt %}<|channel|>final{% endif %}")
+    with pytest.raises(InputError, match="writes channels"):
+        read_chat(load_tokenizer(str(folder)))
+
+
+def test_settings_of_makers_that_nothing_reads_are_left_alone(folder: Path) -> None:
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps(settings | {"stop_words_ids": [[7]], "chat_format": []}))
+    load_base(str(folder), device="cpu")
 
 
 @pytest.mark.parametrize("opening", ["<think>\n", "<think>\n\n</think>\n\n", ""])
