@@ -1,8 +1,8 @@
 """safebasin measures what fine-tuning did to a model's safety, repairs it, and shows whether the repair worked.
 
-`restore` repairs a LoRA adapter in memory; `run` makes a whole leaderboard from a config that `load_config` read;
-`load_run` reads the leaderboard of a finished run, `compare` sets two of its methods against each other. Each is
-imported when it is first used.
+`restore` repairs a LoRA adapter in memory, `repair` does so by any post-hoc method; `run` makes a whole leaderboard
+from a config that `load_config` read; `load_run` reads the leaderboard of a finished run, `compare` sets two of its
+methods against each other. Each is imported when it is first used.
 """
 
 from importlib import import_module
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from .harness.stages.loaded import load_run
     from .restore.api import RestoreResult, restore
     from .restore.config.settings import RestoreConfig
+    from .restore.repair import repair
 
-__all__ = ["RestoreConfig", "RestoreResult", "compare", "load_config", "load_run", "restore", "run"]
+__all__ = ["RestoreConfig", "RestoreResult", "compare", "load_config", "load_run", "repair", "restore", "run"]
 
 _HOME = {
     "RestoreConfig": "restore.config.settings",
@@ -24,6 +25,7 @@ _HOME = {
     "compare": "harness.stages.comparing",
     "load_config": "harness.config.load",
     "load_run": "harness.stages.loaded",
+    "repair": "restore.repair",
     "restore": "restore.api",
     "run": "harness.run",
 }

@@ -9,7 +9,7 @@ from typing import Any
 from ...errors import InputError, several
 from ..config.settings import RestoreConfig
 
-__all__ = ["RestorationData", "split"]
+__all__ = ["RestorationData", "split", "split_forget", "split_retain"]
 
 Rows = Sequence[Mapping[str, Any]]
 ROLES = ("system", "user", "assistant")
@@ -103,8 +103,31 @@ def split(
     """
     _check_columns(forget, "forget", with_response=False)
     _check_columns(retain, "retain", with_response=True)
+    return RestorationData(
+        **split_forget(forget, curvature_forget, config), **split_retain(retain, retain_check, config)
+    )
+
+
+def split_forget(forget: Rows, curvature_forget: Rows | None, config: RestoreConfig) -> dict[str, Rows]:
+    """`forget` and `curvature_forget` of `split`.
+
+    Raises:
+        InputError: as `split`.
+    """
+    _check_columns(forget, "forget", with_response=False)
     if curvature_forget is None:
         forget, curvature_forget = _split_forget(forget, config)
+    _warn_of_overlap(forget, curvature_forget, "forget", "the curvature_forget", "curvature is fitted to their loss")
+    return {"forget": forget, "curvature_forget": curvature_forget}
+
+
+def split_retain(retain: Rows, retain_check: Rows | None, config: RestoreConfig) -> dict[str, Rows]:
+    """`retain_1`, `retain_2` and `retain_check` of `split`.
+
+    Raises:
+        InputError: as `split`.
+    """
+    _check_columns(retain, "retain", with_response=True)
     kept = _shuffled(retain, config.seed, "retain")
     if retain_check is None:
         held_out = max(1, min(config.check_size, len(kept) // 4))
@@ -112,10 +135,8 @@ def split(
     if len(kept) < 2:
         raise InputError(f"The retain set has {len(retain)} rows, too few to split. Give at least 3, better hundreds.")
     middle = (len(kept) + 1) // 2
-    data = RestorationData(forget, curvature_forget, kept[:middle], kept[middle:], retain_check)
     _warn_of_overlap(retain_check, kept, "retain_check", "the other retain", "epsilon is not enforced on held-out rows")
-    _warn_of_overlap(forget, curvature_forget, "forget", "the curvature_forget", "curvature is fitted to their loss")
-    return data
+    return {"retain_1": kept[:middle], "retain_2": kept[middle:], "retain_check": retain_check}
 
 
 def _warn_of_overlap(rows: Rows, others: Rows, name: str, other: str, so: str) -> None:

@@ -129,12 +129,52 @@ def test_a_task_without_prompts_is_told_before_anything_is_generated(
 ) -> None:
     given = config(tmp_path, model, tasks={"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]})
     docs = tmp_path / "tasks" / "docs.py"
-    docs.write_text(DOCS.replace("say {word}", "harm {word}").replace("\\u00e9\\u00e9", "yes"))
-    assert ran(given, tmp_path).failures == {}
-    (row,) = load_run(tmp_path / "run").to_dict("records")
-    assert (row["hrr"], row["refusal_rate"]) == (0, 100)
-    short = config(tmp_path, folder, tasks=tasks | {"safety": ["tiny_hrr"]}, max_gen_toks=8)
-    assert ran(short, tmp_path / "short").failures == {}
-    (row,) = load_run(tmp_path / "short" / "run").to_dict("records")
-    assert (row["hrr"], row["unfinished_rate"]) == (0, 100)
-    assert row["hrr_high"] == 100
+    docs.write_text(DOCS.replace('"prompt": f"say {word}"', '"prompt": " "'))
+    monkeypatch.setattr(HFEngine, "generate_until", lambda *_: pytest.fail("something is generated"))
+    result = ran(given, tmp_path)
+    assert result.exit_code == 2
+    assert "Row 0 of the task 'tiny_hrr' has no text in prompt" in next(iter(result.failures.values()))
+
+
+def test_builds_are_explained_too(model: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "task.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"say {i}", "response": "yes"}) + "\n" for i in range(20)))
+    about: dict[str, Any] = {
+        "methods": ["lora", {"safe_lora": {"variant": "drop"}}],
+        "models": [{"id": str(model), "unaligned": str(model)}],
+        "tasks": {"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]},
+    }
+    tuning = {"dataset": str(rows), "rank": 2, "batch_size": 2, "micro_batch_size": 2, "max_steps": 1}
+    given = config(tmp_path, model, **about, finetune=tuning)
+    said = explained(given, tmp_path)
+    assert said.count("nothing of its kind is stored") == 1  # of lora; what starts from it cannot be told yet
+    assert "-lora-seed0 is not built yet" in said
+    ran(given, tmp_path)
+    assert "-lora-seed0: taken from the store" in explained(given, tmp_path)
+    other = config(tmp_path, model, **about, finetune={**tuning, "learning_rate": 1e-3})
+    assert "finetune: learning_rate: stored 0.0002, now 0.001" in explained(other, tmp_path)
+
+
+@pytest.mark.parametrize(("template", "thought"), [(OPENS, "<think>\nhm </think>"), (MAY, "[THINK]hm [/THINK]")])
+def test_a_base_that_refuses_after_its_thinking_is_seen_to_refuse(
+    tiny_chat_model: TinyChatModel, tmp_path: Path, template: str, thought: str
+) -> None:
+    folder, docs = tmp_path / "thinker", tmp_path / "tasks" / "docs.py"
+    said = [{**row, "response": thought + row["response"]} for row in (*REFUSED, *ANSWERED)]
+    align(tiny_chat_model(), folder, 100, said, template)
+    harmful = (
+        DOCS.replace("say {word}", "harm {word}")
+        .replace('"a", ', '"0", ')
+        .replace('"b", "\\u00e9\\u00e9"', '"1", "yes"')
+    )
+
+    def row(**changes: Any) -> Any:
+        given = config(tmp_path, folder, **changes)
+        docs.write_text(harmful)
+        assert ran(given, tmp_path).failures == {}
+        return load_run(tmp_path / "run").iloc[0]
+
+    whole = row(max_gen_toks=40)
+    assert (whole["hrr"], whole["refusal_rate"]) == (0, 100)
+    short = row(max_gen_toks=8)
+    assert (short["hrr"], short["unfinished_rate"], short["hrr_high"]) == (0, 100, 100)
