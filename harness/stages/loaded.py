@@ -6,7 +6,8 @@ import pandas as pd
 
 from ...results.leaderboard import leaderboard
 from .drifting import drifts
-from .report import load_plan, open_store, results_of
+from .folder import load_plan, open_store
+from .report import results_of
 
 __all__ = ["Run", "load_run"]
 

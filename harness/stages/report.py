@@ -1,6 +1,5 @@
 """From the store back to the leaderboard: nothing here loads a model or generates a word."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -19,6 +18,7 @@ from ..plan import Cell, Plan, Row, frontier_points
 from ..store.files import make_folder
 from ..store.store import JudgeRecord, Store
 from .build import load_checkpoint
+from .folder import load_plan, name_of, open_store
 from .generate import task_infos
 from .judge import judged_as
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = [
     *("PLAN", "judged_samples", "load_plan", "name_of", "open_store", "report", "report_together", "results_of"),
 ]
-
-PLAN, STORE = "plan.json", "store.sqlite"
 
 
 def report(
@@ -163,30 +161,6 @@ def _tables(
     if over_worlds:
         report_replicas(results, folder, console, reference)
     return frame
-
-
-def load_plan(folder: Path) -> Plan:
-    """The plan of a run folder.
-
-    Raises:
-        InputError: there is none, or it is not readable.
-    """
-    try:
-        return Plan.from_json((folder / PLAN).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{folder} is no run folder: {PLAN} cannot be read ({error.strerror}). Give what `safebasin run` wrote."
-        ) from error
-
-
-def open_store(folder: Path, shared: Path | None) -> Store:
-    """The store of a run: its own, or the shared one in the folder `shared`."""
-    return Store((shared or folder) / STORE, session=uuid.uuid4().hex[:8])
-
-
-def name_of(cell: Cell) -> str:
-    """What a cell is called in the store's assignments."""
-    return f"{cell.model} | {cell.label} | seed {cell.seed} | {cell.task}"
 
 
 def results_of(plan: Plan, folder: Path, store: Store) -> list[MethodResult]:
