@@ -20,7 +20,7 @@ from ..store.store import JudgeRecord, Store
 from .build import load_checkpoint
 from .folder import load_plan, name_of, open_store
 from .generate import task_infos
-from .judge import judged_as
+from .judge import deciders, judged_as
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
 from .report_page import OpenRun, write_page
 from .worlds import world_in
@@ -233,7 +233,7 @@ def judged_samples(store: Store, key: str, judges: Sequence[JudgeRecord]) -> lis
     """The outcome of every sample of a cell, from the verdicts in the store."""
     samples = store.samples(key)
     exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
-    verdicts = [(judge.decides, store.verdicts(judge.identity, exchanges)) for judge in judges]
+    verdicts = [(judge.decides, store.verdicts(judge.identity, exchanges)) for judge in deciders(judges)]
     return [_outcome(sample.doc_id, exchange, verdicts) for sample, exchange in zip(samples, exchanges, strict=True)]
 
 
