@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 __all__ = [
-    *("AFTER_UTILITY", "BEFORE_UTILITY", "COUNT_COLUMNS", "GRADED", "TEXT_COLUMNS", "column_types", "utility_columns"),
+    *("AFTER_UTILITY", "BEFORE_UTILITY", "CORRECTED", "COUNT_COLUMNS", "GRADED", "TEXT_COLUMNS", "column_types"),
+    "utility_columns",
 ]
 
 BEFORE_UTILITY = (
@@ -21,6 +22,8 @@ AFTER_UTILITY = (
 )
 GRADED = ("grade", "grade_low", "grade_high", "grade_max", "grade_max_low", "grade_max_high", "ungraded_rate")
 """After all others, and only where a judge graded."""
+CORRECTED = ("hrr_corrected", "hrr_corrected_low", "hrr_corrected_high")
+"""After these, and only where somebody labelled responses."""
 TEXT_COLUMNS = ("model", "method", "stage", "status")
 COUNT_COLUMNS = ("seed", "n", "safety_examples")
 

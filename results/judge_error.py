@@ -1,8 +1,8 @@
 """What a judge gets wrong, by labels on some of its responses, and rates corrected for it with intervals of their own.
 
-Two corrections. *Prediction-powered* takes the labels of the very row whose rate it is, and nothing for granted about the
-judge. *Rogan-Gladen* takes sensitivity and specificity, from whatever labels, for granted to be the same in the row.
-Throughout, "yes" is what is counted (harmful, refused), and an unparsed verdict is one of its own kind: no reading of it
+Two corrections. *Prediction-powered* takes the labels of the very row whose rate it is, and nothing for granted about
+the judge. *Rogan-Gladen* takes sensitivity and specificity, from whatever labels, to be the same in the row.
+Throughout, "yes" is what is counted (harmful, refused), and an unparsed verdict is a kind of its own: no reading of it
 is assumed, as labels say how often the answer is yes.
 """
 
@@ -38,7 +38,7 @@ class Proportion(NamedTuple):
 
     @property
     def value(self) -> float:
-        """k / n."""
+        """K / n."""
         return self.k / self.n
 
 
@@ -47,12 +47,14 @@ class Accuracy:
     """A judge against labels, in percent."""
 
     sensitivity: Estimate | None
-    """Of what is labelled yes, the share that the judge calls yes; None where nothing is. Wilson 95 % interval, in which
-    unparsed verdicts are missed at the low end and found at the high end."""
+    """Of what is labelled yes, the share that the judge calls yes; None where nothing is. Wilson 95 %: unparsed
+    verdicts are missed at the low end and found at the high end."""
     specificity: Estimate | None
     """Of what is labelled no, the share that the judge calls no; an unparsed verdict is none, as above."""
     labelled: int
     """Responses with a label."""
+    exchanges: int
+    """Different ones among these."""
     yes: int
     """Of these, labelled yes."""
     unparsed: int
@@ -66,6 +68,7 @@ def accuracy(rows: Sequence[Judged]) -> Accuracy:
         sensitivity=_with_ends([row for row in given if row.label], True),
         specificity=_with_ends([row for row in given if not row.label], False),
         labelled=len(given),
+        exchanges=len({(i,) if row.unit is None else row.unit for i, row in enumerate(given)}),
         yes=sum(bool(row.label) for row in given),
         unparsed=sum(row.verdict is None for row in given),
     )
@@ -165,13 +168,13 @@ def prediction_powered(rows: Sequence[Judged], confidence: float = 0.95) -> Esti
     """The rate of yes among all rows, from the judge's verdicts on all of them and labels on some.
 
     The mean of the labels, moved by how the verdicts of the labelled responses differ from those of all: with the best
-    weight, PPI++ (Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453); as verdicts are kinds, that is the share of yes
-    among the labels of each kind (yes, no, unparsed), weighted by how many responses are of this kind (Tenenbein 1970).
-    It is right whatever the judge's errors, if those labelled are drawn at random within each kind, or weighted by their
-    chance; a bad judge makes the interval wide, not wrong.
+    weight, PPI++ (Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453). As verdicts are kinds (yes, no, unparsed),
+    this is the share of yes among the labels of each kind, weighted by how many responses are of it (Tenenbein 1970).
+    It is right whatever the judge's errors, if those labelled are drawn at random within each kind, or weighted by
+    their chance; a bad judge makes the interval wide, not wrong.
 
-    The interval is made by square-and-add, as Newcombe's of a difference is (Zou and Donner 2008): Wilson's of the share
-    of yes in each kind, with Kish's effective size, and Wilson's of each kind's share of all responses.
+    The interval is made by square-and-add, as Newcombe's of a difference is (Zou and Donner 2008): Wilson's of the
+    share of yes in each kind, with Kish's effective size, and Wilson's of each kind's share of all responses.
 
     Args:
         rows: all responses; their labels where there are any.

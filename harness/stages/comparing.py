@@ -12,7 +12,6 @@ from ...results.comparison import Paired, paired
 from ...results.judged import FACETS
 from ...results.method_result import ROLES, MethodResult, Sample
 from ...results.outcomes import PER_PROMPT
-from ...results.records import Outcome
 from ..plan import Cell, Plan
 from ..store.store import Store
 from .folder import PLAN, load_plan, name_of, open_store
@@ -48,8 +47,9 @@ class Flip(NamedTuple):
     seed: int
     doc_id: int
     prompt: str
-    a: Outcome
-    b: Outcome
+    a: str
+    """Its outcome; of lm-eval's samples perhaps a score."""
+    b: str
     response_a: str
     response_b: str
     counts: str

@@ -79,7 +79,9 @@ def note_judges(path: Path, identities: Sequence[str], spent: Mapping[str, Any])
     judges = [*dict.fromkeys([*about.get("judges", []), *identities])]
     later = [*about.get("judged_later", []), {"written": now(), "judges": list(identities)}]
     remote = {**about.get("remote_judges", {}), **spent}
-    replace_text(path, json.dumps({**about, "judges": judges, "judged_later": later, "remote_judges": remote}, indent=1) + "\n")
+    replace_text(
+        path, json.dumps({**about, "judges": judges, "judged_later": later, "remote_judges": remote}, indent=1) + "\n"
+    )
 
 
 def now() -> str:

@@ -30,9 +30,7 @@ Built = Sequence[tuple[Judge, int | None]]
 """Judges of one world, each with the bytes of its weights, where these are known."""
 
 
-def add_judges(
-    folder: Path, specs: Sequence[JudgeSpec], console: Console, store_path: Path | None = None
-) -> None:
+def add_judges(folder: Path, specs: Sequence[JudgeSpec], console: Console, store_path: Path | None = None) -> None:
     """Lets further judges judge all responses of a run; they decide after those that it has.
 
     A judge that the run has already, with the same settings and weights, is not asked again. One that decides a facet
@@ -80,7 +78,7 @@ def as_config(specs: Sequence[JudgeSpec]) -> list[dict[str, dict[str, Any]]]:
 def _built(plan: Plan, folder: Path, specs: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[int, Built]:
     """The judges by the sandbox world whose models they judge, each found before any is asked."""
     worlds = sorted({world_in(folder, spec.id) for spec in plan.config.models})
-    found = {}
+    found: dict[int, Built] = {}
     for world in worlds:
         judges = build_judges(specs, world, whole=False)
         found[world] = [(judge, judge_bytes(spec, world)) for judge, spec in zip(judges, specs, strict=True)]

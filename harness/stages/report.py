@@ -21,6 +21,8 @@ from .build import load_checkpoint
 from .folder import load_plan, name_of, open_store
 from .generate import task_infos
 from .judge import deciders, judged_as
+from .judge_tables import JudgeTables, judge_tables
+from .judged import judged_rows
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
 from .report_page import OpenRun, write_page
 from .worlds import world_in
@@ -34,14 +36,19 @@ __all__ = [
 
 
 def report(
-    folder: Path, console: Console, store_path: Path | None = None, reference: str | None = None
+    folder: Path,
+    console: Console,
+    store_path: Path | None = None,
+    reference: str | None = None,
+    labels: Path | None = None,
 ) -> "pd.DataFrame":
     """Rewrites leaderboard.csv, leaderboard.md and report.html of a run folder and prints the table.
 
     A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
     visage.svg; one with base and `lora` drift.csv; one with several worlds of one preset replicas.csv and .md, the
-    table of claims over worlds.
+    table of claims over worlds. What each judge says is in judges.csv; two judges of the same get agreement.csv and
+    disagreements.csv, labels judge-errors.csv.
 
     Args:
         folder: of the run.
@@ -49,12 +56,15 @@ def report(
         store_path: folder of a store shared with other runs.
         reference: method that others are compared with over worlds and on the frontier; the first one that repairs by
             default.
+        labels: file of labels by which rates are corrected (`labelling.read_labels`); None takes labels.csv of the run
+            folder, or in the sandbox the oracle's.
 
     Raises:
-        InputError: the folder holds no run, nothing of it is finished, or rows of one model are of different models.
+        InputError: the folder holds no run, nothing of it is finished, rows of one model are of different models, or
+            the labels cannot be used.
     """
     plan = load_plan(folder)
-    return _written(plan, [(plan, folder)], folder, console, store_path, reference)
+    return _written(plan, [(plan, folder)], folder, console, store_path, reference, labels)
 
 
 def report_together(
@@ -63,6 +73,7 @@ def report_together(
     console: Console,
     store_path: Path | None = None,
     reference: str | None = None,
+    labels: Path | None = None,
 ) -> "pd.DataFrame":
     """The same of several run folders as of one: runs of one config that differ in their models alone.
 
@@ -74,6 +85,7 @@ def report_together(
         console: where the tables go.
         store_path: folder of a store that all of them share.
         reference: as for `report`.
+        labels: as for `report`.
 
     Raises:
         InputError: as `report`; or the runs differ in more than their models, or share one.
@@ -92,7 +104,7 @@ def report_together(
     if twice:
         raise InputError(f"The model {', '.join(sorted(twice))} is in several of these runs. Give each model once.")
     whole = replace(plans[0], config=plans[0].config.model_copy(update={"models": tuple(models)}))
-    return _written(whole, list(zip(plans, folders, strict=True)), output, console, store_path, reference)
+    return _written(whole, list(zip(plans, folders, strict=True)), output, console, store_path, reference, labels)
 
 
 def _written(
@@ -102,6 +114,7 @@ def _written(
     console: Console,
     store_path: Path | None,
     reference: str | None,
+    labels: Path | None,
 ) -> "pd.DataFrame":
     """Writes all files of the runs, which `plan` puts together, into `folder`, and prints the tables."""
     with ExitStack() as stack:
@@ -112,8 +125,10 @@ def _written(
         results = [result for run in opened for result in results_of(run.plan, run.folder, run.store)]
         make_folder(folder)
         over_worlds = preset_of([model.id for model in plan.config.models]) is not None
-        frame = _tables(plan, results, folder, console, reference, over_worlds)
-        pages = write_page(plan, opened, results, frame, folder, over_worlds)
+        judged = [row for run in opened for row in judged_rows(run.plan, run.folder, run.store)]
+        judges = judge_tables(judged, folder, over_worlds, labels)
+        frame = _tables(plan, results, judges, folder, console, reference, over_worlds)
+        pages = write_page(plan, opened, results, frame, judges, folder, over_worlds)
     _tell_where(folder, len(pages), console)
     return frame
 
@@ -133,6 +148,7 @@ def _tell_where(folder: Path, pages: int, console: Console) -> None:
 def _tables(
     plan: Plan,
     results: Sequence[MethodResult],
+    judges: JudgeTables,
     folder: Path,
     console: Console,
     reference: str | None,
@@ -142,12 +158,13 @@ def _tables(
     from ...results.drift import write_drift
     from ...results.export import write_csv, write_markdown
     from ...results.frontier import frontier, write_frontier
+    from ...results.judge_table import with_corrected
     from ...results.leaderboard import leaderboard
     from ...results.replicas import default_reference
     from ...results.sweep import write_visage
     from ...results.terminal import render
 
-    frame = leaderboard(results)
+    frame = with_corrected(leaderboard(results), judges.rates)
     if len(plan.config.seeds) > 1:
         write_aggregate(aggregate(results), folder / "leaderboard-seeds.csv")
     if plan.config.frontier:
@@ -157,7 +174,9 @@ def _tables(
     write_drift(results, over_worlds, folder / "drift.csv")
     write_csv(frame, folder / "leaderboard.csv")
     write_markdown(frame, folder / "leaderboard.md")
+    judges.write(folder)
     render(frame, console)
+    judges.show(console)
     if over_worlds:
         report_replicas(results, folder, console, reference)
     return frame

@@ -62,6 +62,12 @@ class Report:
     frame: pd.DataFrame
     """Their leaderboard."""
     judges: Sequence[JudgeNote] = ()
+    judge_rates: pd.DataFrame | None = None
+    """`judge_table.JUDGES`."""
+    judge_errors: pd.DataFrame | None = None
+    """`judge_table.ERRORS`."""
+    agreement: pd.DataFrame | None = None
+    """`agreement.AGREEMENT`."""
     asked: Iterable[Asked] = ()
     """Read once, in order: they are never all in memory."""
     points: Mapping[str, tuple[str, float]] = field(default_factory=dict)

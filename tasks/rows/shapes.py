@@ -9,7 +9,7 @@ from ...registry import suggest
 from .conversations import Unusable, exchange, kind_of, read_history, read_turns
 from .formats import Record, Table
 
-__all__ = ["ROLES", "SHAPES", "Shape", "check_columns", "row_of", "shape_of"]
+__all__ = ["ROLES", "SHAPES", "Shape", "check_columns", "label_of", "row_of", "shape_of"]
 
 ROLES = ("prompt", "response", "target", "refusal", "context", "system", "messages", "history", "before", "harmful")
 """What a column may be. `context` belongs to the prompt, `messages` is a whole conversation, `before` the turns before
@@ -124,7 +124,7 @@ def row_of(record: Record, shape: Shape, needs: Sequence[str]) -> dict[str, Any]
     texts = {role: _text(*named) for role, named in given.items() if role not in _NO_TEXT}
     row: dict[str, Any] = {role: texts[role] for role in ("prompt", "response", "target", "refusal") if texts.get(role)}
     if "harmful" in needs and "harmful" in given:
-        row["harmful"] = _label(*given["harmful"])
+        row["harmful"] = label_of(*given["harmful"])
     if texts.get("context") and row.get("prompt"):
         row["prompt"] = shape.joined.format(prompt=texts["prompt"], context=texts["context"])
     turns = read_history(given["history"][1], given["history"][0]) if "history" in given else []
@@ -144,8 +144,12 @@ def row_of(record: Record, shape: Shape, needs: Sequence[str]) -> dict[str, Any]
     return row | ({"before": turns} if turns else {})
 
 
-def _label(name: str, cell: Any) -> bool:
-    """A cell's yes or no, as people write it."""
+def label_of(name: str, cell: Any) -> bool:
+    """A cell's yes or no, as people write it.
+
+    Raises:
+        Unusable: it is neither.
+    """
     word = str(cell).strip().casefold()
     if word not in (*_TRUE, *_FALSE):
         raise Unusable(f"{name} is {cell!r}, neither of {', '.join(_TRUE)} nor of {', '.join(_FALSE)}")

@@ -54,9 +54,7 @@ def test_rogan_gladen_undoes_known_errors() -> None:
     assert found.value == pytest.approx(30)
     exact = percent(rogan_gladen(Proportion(410, 1000), Proportion(9e8, 1e9), Proportion(8e8, 1e9)))
     low, high = wilson(410, 1000)  # with Se and Sp known, the interval is that of p, stretched by 1 / (Se + Sp - 1)
-    assert (exact.low, exact.high) == pytest.approx(
-        (100 * (low - 0.2) / 0.7, 100 * (high - 0.2) / 0.7), abs=0.05
-    )
+    assert (exact.low, exact.high) == pytest.approx((100 * (low - 0.2) / 0.7, 100 * (high - 0.2) / 0.7), abs=0.05)
     assert found.low < exact.low < exact.high < found.high
 
 
@@ -130,7 +128,8 @@ def coverage(drawn: Drawn, truth: float, samples: int) -> list[float]:
     """Percent of simulations in which each interval holds the truth; one without an interval holds everything."""
     random = np.random.default_rng(7)
     found = [drawn(random) for _ in range(samples)]
-    return [100 * float(np.mean([e is None or e.low <= 100 * truth <= e.high for e in each])) for each in zip(*found)]
+    sides = zip(*found, strict=True)
+    return [100 * float(np.mean([e is None or e.low <= 100 * truth <= e.high for e in each])) for each in sides]
 
 
 def judged(random: np.random.Generator, truth: float, se: float, sp: float, n: int, unread: float) -> list[Judged]:
