@@ -24,8 +24,8 @@ ROWS = 40
 CORRECTED_KEY = (
     "corrected: for the errors of the judge that decides, by the labels on some of the row's own responses "
     "(prediction-powered): right whatever the errors. Rogan-Gladen: by its errors on the labelled responses of all "
-    "rows, taken to be the same in each: narrower, and wrong where they are not. Both intervals hold the sampling error "
-    "of the labels."
+    "rows, taken to be the same in each: narrower, and wrong where they are not. Both intervals hold the sampling "
+    "error of the labels."
 )
 AGREEMENT_KEY = (
     "Agreement: responses of which both judges say the same, percent of those that both could be read on (ends: "

@@ -30,9 +30,7 @@ from .worlds import world_in
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    *("PLAN", "judged_samples", "load_plan", "name_of", "open_store", "report", "report_together", "results_of"),
-]
+__all__ = ["judged_samples", "report", "report_together", "results_of"]
 
 
 def report(
