@@ -85,7 +85,7 @@ Key = tuple[str, str, int, str]
 def _response(record: Record, absent: Mapping[str, Any]) -> tuple[Key, int]:
     """Which response a row is about; what the run has only one of need not be said."""
     cells: dict[str, Any] = {**absent, **{name: record.cells[name] for name in _IDENTITY if name in record.cells}}
-    if missing := [name for name in _IDENTITY if cells.get(name) is None]:
+    if missing := [name for name in _IDENTITY if cells.get(name) in (None, "")]:
         raise Unusable(f"{', '.join(missing)} is empty.")
     try:
         seed, doc_id = int(cells["seed"]), int(cells["doc_id"])

@@ -22,7 +22,7 @@ from .judge import judge_cells, judged_as, record_of
 from .manifest import note_judges
 from .memory import device_of, judge_bytes
 from .workers import processes_for
-from .worlds import build_worlds, world_in
+from .worlds import build_judges_worlds, world_in
 
 __all__ = ["add_judges", "as_config"]
 
@@ -49,7 +49,7 @@ def add_judges(folder: Path, specs: Sequence[JudgeSpec], console: Console, store
     given = as_config(specs)
     quiet()
     with locked(folder, wait=False), bars(console) as shown:
-        build_worlds(plan.config.model_copy(update={"judges": (*plan.config.judges, *given)}), shown)
+        build_judges_worlds(plan.config.model_copy(update={"judges": tuple(given)}), shown)
         store = open_store(folder, store_path)
         try:
             by_world = _built(plan, folder, given)

@@ -83,7 +83,7 @@ def _dots(table: pd.DataFrame, name: str) -> Iterator[Row]:
         ends = [float(group[f"{name}{end}"].iloc[0]) if alone else None for end in ("_low", "_high")]
         yield {
             **{"measure": visible(str(measure)), "method": visible(str(method)), "value": float(group[name].mean())},
-            "judge": visible(judge if name == "rate" else f"{judge}, {CORRECTED}"),
+            "judge": visible(str(judge) if name == "rate" else f"{judge}, {CORRECTED}"),
             **{"low": ends[0], "high": ends[1]},
         }
 
