@@ -105,6 +105,7 @@ def check_judge(spec: JudgeSpec, source: str, columns: Mapping[str, str], consol
         if isinstance(judge, RemoteJudge):
             shown.say(f"[yellow]{escape(judge.notice)}[/yellow]")
         total = len({*exchanges})
+        shown.update(judge.name, 0, total)
         try:
             verdicts = judge_each(judge, exchanges, on_progress=lambda own, done: shown.update(own.name, done, total))
         finally:

@@ -68,7 +68,7 @@ def test_the_basin_of_the_base_is_deeper(board: pd.DataFrame, sandbox_run: Path)
 
 
 def test_the_judges_agree_and_the_oracle_corrects_the_guard(board: pd.DataFrame, sandbox_run: Path) -> None:
-    """Half a percent of what the guard says is wrong at most, so that the correction holds the oracle's own rate."""
+    """The labels are a share of what the oracle says; the corrected rates hold what it says of all."""
     rates = pd.read_csv(sandbox_run / "judges.csv").set_index(["measure", "judge", "method"])
     truth, guard = (rates.loc["hrr", judge] for judge in ("sandbox_oracle", "llama_guard"))
     assert (guard["corrected_low"] <= truth["rate"]).all()
