@@ -14,9 +14,10 @@ from safebasin.errors import InputError
 from safebasin.harness.plan import Plan
 from safebasin.harness.stages.folder import open_store
 from safebasin.harness.stages.judge import deciders, judged_as
-from safebasin.harness.stages.rejudge import add_judges
+from safebasin.harness.stages.rejudge import _keys, add_judges
 from safebasin.harness.stages.report import report, report_together
 from safebasin.harness.store.store import JudgeRecord
+from safebasin.judges.coherence import CoherenceJudge
 from safebasin.judges.keywords import KeywordJudge
 from safebasin.results.records import Verdict
 from safebasin.tasks import verdicts
@@ -139,3 +140,38 @@ def test_outcomes_rest_on_deciding_judges_alone() -> None:
     harm, both = frozenset({"harm"}), frozenset({"harm", "refusal"})
     records = [JudgeRecord("a", harm, "1"), JudgeRecord("b", both, "2"), JudgeRecord("c", both, "3")]
     assert [record.name for record in deciders(records)] == ["a", "b"]
+
+
+class Remote(Counting):
+    """The same, as if from another machine."""
+
+    chunk, notice = 7, "sends all to nowhere"
+
+    @property
+    def spent(self) -> dict[str, Any]:
+        return {"requests": len(ASKED)}
+
+
+def test_one_on_another_machine_says_so_and_counts(run: tuple[Path, Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = run
+    monkeypatch.setattr(registry, "load", lambda group, name: Remote)
+    (folder / "manifest.json").write_text("{}")
+    told = said(folder, "counting")
+    assert told.index("sends all to nowhere") < told.index("judge counting: requests")
+    assert max(ASKED) == 7
+    about = json.loads((folder / "manifest.json").read_text())
+    assert about["remote_judges"] == {"counting": {"requests": len(ASKED)}}
+
+
+def test_only_one_that_decides_something_new_judges_the_sweep(tmp_path: Path) -> None:
+    plan = plan_of(["sandbox"], seeds=[0], tasks={"safety": ["sandbox_hrr", "sandbox_visage"]})
+    folder = fill(tmp_path / "run", plan, lambda cell: "a" * 64)
+    store = open_store(folder, None)
+    before = store.judges(judged_as(plan.digest, 0))
+    keys = {
+        judge.name: [key.rpartition("sandbox_")[2] for key in _keys(plan, folder, store, 0, before, [judge])]
+        for judge in (KeywordJudge(), CoherenceJudge())
+    }
+    store.close()
+    assert {name: sum("visage" in key for key in own) for name, own in keys.items()} == {"keywords": 0, "coherence": 3}
+    assert all(sum("hrr" in key for key in own) == 3 for own in keys.values())
