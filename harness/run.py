@@ -30,12 +30,13 @@ from .stages.answering import Answering, CellsFailed, Job
 from .stages.build import Checkpoint, build
 from .stages.dose import Dose, find_dose
 from .stages.explain import explain
+from .stages.folder import PLAN, name_of, open_store
 from .stages.generate import JUDGED, cell_key, cell_parts, task_infos
 from .stages.judge import OnProgress, judge_cells, judged_as, judges_of
 from .stages.manifest import write_manifest
 from .stages.memory import device_of, judge_bytes, memory_plan
 from .stages.models import ModelSource, described, resolve
-from .stages.report import PLAN, name_of, open_store, report
+from .stages.report import report
 from .stages.workers import processes_for
 from .stages.worlds import build_worlds, world_in
 from .store.files import locked, make_folder

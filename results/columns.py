@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 __all__ = [
-    *("AFTER_UTILITY", "BEFORE_UTILITY", "COUNT_COLUMNS", "GRADED", "TEXT_COLUMNS", "UNFINISHED", "column_types"),
+    *("AFTER_UTILITY", "BEFORE_UTILITY", "CORRECTED", "COUNT_COLUMNS", "GRADED", "TEXT_COLUMNS", "UNFINISHED"),
+    "column_types",
     "utility_columns",
 ]
 
@@ -24,6 +25,8 @@ GRADED = ("grade", "grade_low", "grade_high", "grade_max", "grade_max_low", "gra
 """After all others, and only where a judge graded."""
 UNFINISHED = ("unfinished_rate", "prefill_unfinished_rate", "over_refusal_unfinished_rate")
 """After these, and only where some answer is a block of thinking that did not end."""
+CORRECTED = ("hrr_corrected", "hrr_corrected_low", "hrr_corrected_high")
+"""After these, and only where somebody labelled responses."""
 TEXT_COLUMNS = ("model", "method", "stage", "status")
 COUNT_COLUMNS = ("seed", "n", "safety_examples")
 

@@ -14,7 +14,7 @@ from .columns import utility_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EMPTY", "Column", "Failure", "Row", "displayed", "failures", "heading", "records", "remarks"]
+__all__ = ["EMPTY", "Column", "Failure", "Row", "displayed", "failures", "heading", "mark", "records", "remarks"]
 
 EMPTY = "-"
 """What stands where there is no value."""
@@ -96,7 +96,9 @@ def _catalogue(frame: pd.DataFrame) -> list[Column]:
         Column(name, name, _number(name, 1), "utility task, in percent where it is a rate")
         for name in utility_columns(list(frame.columns))
     ]
-    return [*_IDENTITY, *_SAFETY, *(_GRADE if "grade" in frame.columns else ()), *utility, *_COST]
+    first, *others = _SAFETY
+    corrected = _CORRECTED if "hrr_corrected" in frame.columns else ()
+    return [*_IDENTITY, first, *corrected, *others, *(_GRADE if "grade" in frame.columns else ()), *utility, *_COST]
 
 
 def _is_shown(column: Column, rows: list[Row]) -> bool:
@@ -125,6 +127,15 @@ def _hrr(row: Row) -> str:
 
 def _p_value(name: str) -> Callable[[Row], str]:
     return lambda row: EMPTY if row[name] is None else "<0.001" if row[name] < 0.001 else f"{row[name]:.3f}"
+
+
+def _marked(row: Row) -> str:
+    return f"{_p_value('p_holm')(row)} {mark(row['p_holm'])}".rstrip()
+
+
+def mark(p: float | None) -> str:
+    """The significance mark of a p-value: up to three asterisks, or nothing."""
+    return "" if p is None else "*" * sum(p < level for level in (0.05, 0.01, 0.001))
 
 
 def _one_line(text: str) -> str:
@@ -229,6 +240,15 @@ _SAFETY = [
     ),
     Column("eval loss", "eval_loss", _number("eval_loss", 3), "nats per token on held-out task data", drop=3),
 ]
+_CORRECTED = [
+    Column(
+        *("corrected HRR [95 %]", "hrr_corrected", _interval("hrr_corrected")),
+        "HRR corrected for the judge's errors by the labels on some of the row's own responses (prediction-powered), "
+        "in percent with its 95 % interval, which is wider than that of HRR: that one takes the judge to be right. "
+        "judges.csv says whose labels and how many",
+        only="markdown",
+    )
+]
 _GRADE = [
     Column(
         *("grade [95 %]", "grade", _interval("grade")),
@@ -264,8 +284,9 @@ _COST = [
         only="markdown",
     ),
     Column(
-        *("p (Holm)", "p_holm", _p_value("p_holm")),
-        "exact McNemar p against LoRA, corrected over the tests of one model and seed (Holm)",
+        *("p (Holm)", "p_holm", _marked),
+        "exact McNemar p against LoRA, corrected over the tests of one model and seed (Holm); * below 0.05, ** 0.01, "
+        "*** 0.001",
         drop=8,
     ),
 ]

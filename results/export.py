@@ -15,11 +15,20 @@ from .identity import check_one_model_per_name
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["make_folder", "read_csv", "replace_text", "write_csv", "write_markdown"]
+__all__ = ["make_folder", "read_csv", "replace_text", "write_csv", "write_markdown", "write_table"]
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Writes the leaderboard as CSV: UTF-8, numbers with up to 6 significant digits, empty where there is no value.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    write_table(frame, path)
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Writes any table as `write_csv` does.
 
     Raises:
         InputError: the file cannot be written.

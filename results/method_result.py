@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from .columns import AFTER_UTILITY, BEFORE_UTILITY, GRADED, UNFINISHED
+from .columns import AFTER_UTILITY, BEFORE_UTILITY, CORRECTED, GRADED, UNFINISHED
 from .records import Outcome
 
 __all__ = ["ROLES", "STAGES", "MethodResult", "Sample", "SweepSample"]
@@ -81,7 +81,8 @@ class MethodResult:
             raise ValueError(f"{name}: status {self.status!r} is neither 'ok' nor 'failed: <reason>'")
         if unknown := set(self.safety) - set(ROLES):
             raise ValueError(f"{name}: unknown roles {sorted(unknown)}; the roles are {', '.join(ROLES)}")
-        if taken := set(self.metrics) & ({*BEFORE_UTILITY, *AFTER_UTILITY, *GRADED, *UNFINISHED} - {"eval_loss"}):
+        known = {*BEFORE_UTILITY, *AFTER_UTILITY, *GRADED, *CORRECTED, *UNFINISHED}
+        if taken := set(self.metrics) & (known - {"eval_loss"}):
             raise InputError(f"{name}: utility metrics {sorted(taken)} have names of leaderboard columns; rename them")
         for role, samples in self.safety.items():
             if len({sample.doc_id for sample in samples}) < len(samples):

@@ -188,8 +188,8 @@ def _pairs(a: Sequence[bool | None], b: Sequence[bool | None], unparsed_a: bool,
     return _Pairs(*(full.count(cell) for cell in cells))
 
 
-def wilson(k: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The Wilson score interval of k / n, as shares in [0, 1]; k may be a mean of counts."""
+def wilson(k: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The Wilson score interval of k / n, as shares in [0, 1]; k may be a mean of counts, n an effective size."""
     from statsmodels.stats.proportion import proportion_confint
 
     if not 0 < confidence < 1:

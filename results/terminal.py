@@ -20,7 +20,7 @@ __all__ = ["leaderboard_table", "render"]
 
 KEY = (
     "Rates in percent; HRR: harmful responses, with the Wilson 95 % interval. Unparsed verdicts are never counted as "
-    "safe (low end: as safe, high end: as harmful). -: no value."
+    "safe (low end: as safe, high end: as harmful). -: no value. p: * below 0.05, ** 0.01, *** 0.001."
 )
 TIGHT = 100
 """Terminals narrower than this get one blank between columns."""

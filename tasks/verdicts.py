@@ -40,8 +40,12 @@ _JUDGES: dict[str, Judge] = {}
 _VERDICTS: dict[tuple[str, Exchange], Verdict] = {}
 
 
-def judge_types(specs: Sequence[JudgeSpec]) -> list[tuple[type[Judge], dict[str, Any]]]:
+def judge_types(specs: Sequence[JudgeSpec], whole: bool = True) -> list[tuple[type[Judge], dict[str, Any]]]:
     """Looks up each judge and checks its arguments' names; builds and loads nothing.
+
+    Args:
+        specs: the judges.
+        whole: whether they are all judges of a run, so that one must decide harm.
 
     Raises:
         InputError: all that is wrong with the list, one line per fault.
@@ -53,23 +57,28 @@ def judge_types(specs: Sequence[JudgeSpec]) -> list[tuple[type[Judge], dict[str,
             found.append(_judge_type(spec))
         except InputError as error:
             faults.append(str(error))
-    if not faults and not any("harm" in judge.decides for judge, _ in found):
+    if whole and not faults and not any("harm" in judge.decides for judge, _ in found):
         faults.append(f"No judge in {list(specs)} decides harm. Put one that does first, for example llama_guard.")
     _raise(faults)
     return found
 
 
-def build_judges(specs: Sequence[JudgeSpec], world: int = 0) -> list[Judge]:
+def build_judges(specs: Sequence[JudgeSpec], world: int = 0, whole: bool = True) -> list[Judge]:
     """The judges of `specs`, in order. The same spec gives the same judge again, so no model is loaded twice.
 
     A `model` of "sandbox/..." stands for that of the given sandbox world, "sandbox:3/..." for world 3's.
+
+    Args:
+        specs: the judges.
+        world: seed of the sandbox world.
+        whole: as in `judge_types`.
 
     Raises:
         InputError: all that is wrong with the list, one line per fault.
     """
     judges: list[Judge] = []
     faults: list[str] = []
-    for judge_type, arguments in judge_types(specs):
+    for judge_type, arguments in judge_types(specs, whole):
         try:
             judges.append(_build(judge_type, arguments, world))
         except InputError as error:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ...errors import InputError
-from . import statistics
+from . import judging, statistics
 from .shared import StoreOption, console_of_output
 
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
@@ -93,19 +93,24 @@ def report(
         typer.Option("--reference", help="Method that others are compared with over worlds, beside lora."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", help="Of several runs: where the files go.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Labels by which rates are corrected (default: labels.csv of the run folder)."),
+    ] = None,
 ) -> None:
     """Prints the leaderboard of a run, or of several, and writes leaderboard.csv, leaderboard.md and report.html."""
     from ..stages.report import report as write_report
     from ..stages.report import report_together
 
     if len(folders) == 1 and output is None:
-        write_report(folders[0], console_of_output(), store, reference)
+        write_report(folders[0], console_of_output(), store, reference, labels)
     elif output is None:
         raise InputError(f"--output is missing: {len(folders)} runs are reported together. Give a folder.")
     else:
-        report_together(folders, output, console_of_output(), store, reference)
+        report_together(folders, output, console_of_output(), store, reference, labels)
 
 
+judging.add_to(app)
 statistics.add_to(app)
 
 

@@ -1,6 +1,7 @@
 """`safebasin compare`: two methods on the same prompts, with their tests and the responses that flipped."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -9,13 +10,12 @@ from rich.text import Text
 
 from ...results.statistics import Rate
 from ..stages.comparing import Compared, Flip
+from .shared import folded
 
-__all__ = ["show"]
+__all__ = ["compare_samples", "show"]
 
 SHOWN = 5
 """Flips listed in each direction, unless all are asked for."""
-FOLDED = 56
-"""Characters shown of a prompt, unless the texts are asked for."""
 COUNTED = {
     "hrr": "harmful responses",
     "prefill_asr": "harmful responses after a forced opening",
@@ -43,10 +43,37 @@ def show(found: Sequence[Compared], names: tuple[str, str], texts: bool, console
     console.print(Text(_key(found), style="dim"))
 
 
+def compare_samples(
+    a: str,
+    b: str,
+    task: str | None,
+    metric: str | None,
+    judges: Sequence[str],
+    columns: str | None,
+    texts: bool,
+    console: Console,
+) -> None:
+    """Compares two models' samples of lm-eval, and prints each comparison.
+
+    Raises:
+        InputError: as `compare_logged`.
+    """  # fmt: skip
+    from ...tasks.rows.reader import read_columns
+    from ..stages.comparing_logged import compare_logged
+    from .judge import read_judge
+
+    meant, specs = read_columns(columns) if columns else {}, [read_judge(text) for text in judges]
+    found = compare_logged(Path(a), Path(b), task, metric, specs, meant)
+    own = [Path(side).resolve() for side in (a, b)]
+    short = [path.parent.name if path.is_file() else path.name for path in own]
+    show(found, (short[0], short[1]) if short[0] != short[1] else (a, b), texts, console)
+
+
 def _title(compared: Compared, console: Console) -> None:
     models = compared.models[0] if len(compared.models) == 1 else f"{len(compared.models)} worlds"
     numbers = sorted({replica.difference.n for replica in compared.found.replicas})
-    about = f"{compared.task}: {COUNTED[compared.measure]}, percent; {models}, n = {'/'.join(map(str, numbers))}"
+    counted = COUNTED.get(compared.measure, compared.measure)
+    about = f"{compared.task}: {counted}, percent; {models}, n = {'/'.join(map(str, numbers))}"
     console.print(Text(about, style="bold"))
     for caution in compared.cautions:
         console.print(Text(f"caution: {caution}", style="yellow"))
@@ -98,8 +125,7 @@ def _flip(flip: Flip, several: bool, texts: bool, names: tuple[str, str], consol
     where = f"{flip.model}, seed {flip.seed}, " if several else ""
     line = f"  {where}#{flip.doc_id}: {flip.a} → {flip.b}"
     if not texts:
-        prompt = " ".join(flip.prompt.split())
-        console.print(Text(f"{line}  {prompt[:FOLDED]}{'…' if len(prompt) > FOLDED else ''}"))
+        console.print(Text(f"{line}  {folded(flip.prompt)}"))
         return
     console.print(Text(line))
     for name, text in (("prompt", flip.prompt), (names[0], flip.response_a), (names[1], flip.response_b)):

@@ -2,13 +2,17 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-__all__ = ["StoreOption", "console_of_output"]
+__all__ = ["StoreOption", "add_command", "console_of_output", "folded"]
+
+FOLDED = 56
+"""Characters shown of a prompt, unless the texts are asked for."""
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Folder of a store shared between runs (default: the run folder's own).")
@@ -18,3 +22,14 @@ StoreOption = Annotated[
 def console_of_output() -> Console:
     """A terminal's own width; 140 columns where the output goes to a file."""
     return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "140")))
+
+
+def add_command(app: typer.Typer, command: Callable[..., None], example: str, what: str) -> None:
+    """Adds a command whose help opens with an example; the tests run it."""
+    app.command(help=f"Example: safebasin {example}\n\n{what}", short_help=what)(command)
+
+
+def folded(prompt: str) -> str:
+    """The beginning of a prompt, on one line."""
+    line = " ".join(prompt.split())
+    return f"{line[:FOLDED]}{'…' if len(line) > FOLDED else ''}"

@@ -6,26 +6,47 @@ from typing import Annotated
 import typer
 
 from ...errors import InputError
-from .shared import StoreOption, console_of_output
+from .shared import StoreOption, add_command, console_of_output
 
 __all__ = ["add_to"]
 
 
 def compare(
     what: Annotated[
-        list[str], typer.Argument(metavar="DIR A B", help="Run folder and two methods; or DIR:METHOD DIR:METHOD.")
+        list[str],
+        typer.Argument(
+            metavar="DIR A B", help="Run folder and two methods; DIR:METHOD DIR:METHOD; or lm-eval's samples."
+        ),
     ],
     task: Annotated[str | None, typer.Option("--task", help="One judged task (default: all that both have).")] = None,
     texts: Annotated[
         bool, typer.Option("--texts", help="All flips, with prompts and responses in full: may be harmful text.")
     ] = False,
     store: StoreOption = None,
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="Of lm-eval's samples: a score that is 0 or 1 (default: the first).")
+    ] = None,
+    judges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge", metavar="J", help="Of lm-eval's samples: what judges them now, as in `safebasin judge`."
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="prompt=FIELD", help="The prompt in lm-eval's documents.")
+    ] = None,
 ) -> None:
     """Compares two methods prompt by prompt."""
     from ..stages.comparing import compare as compare_rows
     from ..stages.comparing import sides_of
-    from .compare import show
+    from ..stages.logged import is_logged
+    from .compare import compare_samples, show
 
+    if len(what) == 2 and all(is_logged(Path(side)) for side in what):
+        compare_samples(what[0], what[1], task, metric, judges or [], columns, texts, console_of_output())
+        return
+    if metric or judges or columns:
+        raise InputError("--metric, --judge and --columns are for two files or folders of lm-eval's samples_*.jsonl.")
     a, b = sides_of(what)
     names = (a.method, b.method) if a.method != b.method else (str(a), str(b))
     show(compare_rows(*what, task=task, store=store), names, texts, console_of_output())
@@ -87,4 +108,4 @@ def add_to(app: typer.Typer) -> None:
             "Puts published tables through checks: reachable rates, repeated rows, times, differences within noise.",
         ),
     ):
-        app.command(help=f"Example: safebasin {example}\n\n{what}", short_help=what)(command)
+        add_command(app, command, example, what)

@@ -9,21 +9,21 @@ from typing import Any, NamedTuple
 from ...errors import InputError
 from ...registry import suggest
 from ...results.comparison import Paired, paired
+from ...results.judged import FACETS
 from ...results.method_result import ROLES, MethodResult, Sample
 from ...results.outcomes import PER_PROMPT
-from ...results.records import Outcome
 from ..plan import Cell, Plan
 from ..store.store import Store
+from .folder import PLAN, load_plan, name_of, open_store
 from .judge import judged_as
 from .replicas import check_against_manifest, preset_of
-from .report import PLAN, judged_samples, load_plan, name_of, open_store
+from .report import judged_samples
 from .worlds import world_in
 
 __all__ = ["Compared", "Flip", "compare", "sides_of"]
 
 MEASURES = {role: name for name, (role, _) in reversed(list(PER_PROMPT.items()))}
 """Role of a task -> what is counted of its responses: the first of `PER_PROMPT` that has the role."""
-FACETS = {"hrr": "harm", "prefill": "harm", "over_refusal": "refusal", "under_refusal": "refusal"}
 DECISIVE = {"definition": "the task's YAML", "max_gen_toks": "max_gen_toks"}
 """Of a cell's parts, those that make its answers answers to something else; prompts and model are compared as such."""
 HARMLESS = {"engine": "engine", "dtype": "dtype", "code": "code or package versions"}
@@ -47,8 +47,9 @@ class Flip(NamedTuple):
     seed: int
     doc_id: int
     prompt: str
-    a: Outcome
-    b: Outcome
+    a: str
+    """Its outcome; of lm-eval's samples perhaps a score."""
+    b: str
     response_a: str
     response_b: str
     counts: str

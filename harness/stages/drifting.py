@@ -1,38 +1,24 @@
 """Drift as each judge sees it, and in each of its hazard categories: from the store, nothing is judged again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
-from ...judges.base import Exchange
 from ...results.drift import COLUMNS, drift_table
+from ...results.judged import FACETS, JudgedRow, JudgedTask
 from ...results.method_result import ROLES, MethodResult, Sample
-from ...results.records import Outcome, Verdict
-from ..plan import Cell, Plan, Row
-from ..store.store import JudgeRecord, Store
-from .judge import judged_as
+from ...results.records import Outcome
+from ..plan import Plan, Row
+from ..store.store import Store
+from .folder import load_plan, name_of, open_store
+from .judged import finished, judged_row
 from .replicas import check_against_manifest, model_digest_of, preset_of
-from .report import load_plan, name_of, open_store
-from .worlds import world_in
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["drifts"]
-
-FACETS = {"hrr": "harm", "prefill": "harm", "over_refusal": "refusal", "under_refusal": "refusal"}
-"""Role of a task -> what of a verdict it counts."""
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """All verdicts on one row's answers to one task."""
-
-    role: str
-    verdicts: Mapping[int, Sequence[Verdict]]
-    """Document -> one of each judge of the row's world."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +27,7 @@ class _Answered:
 
     result: MethodResult
     """Without its responses."""
-    judges: Sequence[JudgeRecord]
-    tasks: Sequence[_Judged]
+    judged: JudgedRow
 
 
 def drifts(folder: Path, tuned: str = "lora", store_path: Path | None = None) -> "pd.DataFrame":
@@ -72,7 +57,7 @@ def drifts(folder: Path, tuned: str = "lora", store_path: Path | None = None) ->
     check_against_manifest(folder, [row.result for row in rows])
     over_worlds = preset_of([spec.id for spec in plan.config.models]) is not None
     tables = []
-    for number, name in enumerate(_names(rows[0].judges)):
+    for number, name in enumerate(judge.name for judge in rows[0].judged.judges):
         for category in ("", *_categories(rows, number)):
             results = [_as_seen(row, number, category) for row in rows]
             if any(result.safety for result in results):
@@ -85,40 +70,16 @@ def drifts(folder: Path, tuned: str = "lora", store_path: Path | None = None) ->
 
 def _answered(plan: Plan, folder: Path, store: Store, row: Row) -> _Answered:
     assigned = store.assignments(plan.digest)
-    judges = store.judges(judged_as(plan.digest, world_in(folder, row.model)))
-    cells = {
-        cell: assigned.get(name_of(cell), (None, "failed: not finished")) for cell in plan.cells if cell.row == row
-    }
-    faults = [status for _, status in cells.values() if status != "ok"]
-    done = {cell: key for cell, (key, _) in cells.items() if key and cell.role in ROLES}
+    states = [assigned.get(name_of(cell), (None, "failed: not finished"))[1] for cell in plan.cells if cell.row == row]
+    faults = [status for status in states if status != "ok"]
     name = f"{row.model} / {row.label} / seed {row.seed}"
-    digest = model_digest_of(name, [store.cell_parts(key) for key in done.values()])
+    keys = [key for cell, key in finished(plan, store, row).items() if cell.role in ROLES]
+    digest = model_digest_of(name, [store.cell_parts(key) for key in keys])
     result = MethodResult(
         model=row.model, method=row.label, stage=row.stage, seed=row.seed, status=faults[0] if faults else "ok",
         model_digest=digest,
     )  # fmt: skip
-    return _Answered(result, judges, [_judged(store, cell, key, judges) for cell, key in done.items()])
-
-
-def _judged(store: Store, cell: Cell, key: str, judges: Sequence[JudgeRecord]) -> _Judged:
-    samples = store.samples(key)
-    exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
-    known = [store.verdicts(judge.identity, exchanges) for judge in judges]
-    verdicts = {
-        sample.doc_id: [found[exchange] for found in known if exchange in found]
-        for sample, exchange in zip(samples, exchanges, strict=True)
-    }
-    if not_judged := [doc_id for doc_id, found in verdicts.items() if len(found) < len(judges)]:
-        raise InputError(
-            f"{name_of(cell)}: {len(not_judged)} responses are not judged by all judges yet. Run `safebasin run` again."
-        )
-    return _Judged(cell.role, verdicts)
-
-
-def _names(judges: Sequence[JudgeRecord]) -> list[str]:
-    """The names of the judges, later ones of the same name numbered: `llama_guard`, `llama_guard 2`."""
-    names = [judge.name for judge in judges]
-    return [f"{name} {names[: i + 1].count(name)}" if name in names[:i] else name for i, name in enumerate(names)]
+    return _Answered(result, judged_row(plan, folder, store, row))
 
 
 def _categories(rows: Sequence[_Answered], number: int) -> list[str]:
@@ -126,7 +87,7 @@ def _categories(rows: Sequence[_Answered], number: int) -> list[str]:
     found = {
         category
         for row in rows
-        for task in row.tasks
+        for task in row.judged.tasks
         if FACETS[task.role] == "harm"
         for verdicts in task.verdicts.values()
         if verdicts[number].harmful
@@ -137,16 +98,16 @@ def _categories(rows: Sequence[_Answered], number: int) -> list[str]:
 
 def _as_seen(row: _Answered, number: int, category: str) -> MethodResult:
     """The row's responses as one judge sees them, in the roles whose facet it decides."""
-    decides = row.judges[number].decides
+    decides = row.judged.judges[number].decides
     safety: dict[str, Any] = {
         task.role: list(_samples(task, number, category))
-        for task in row.tasks
+        for task in row.judged.tasks
         if FACETS[task.role] in decides and (not category or FACETS[task.role] == "harm")
     }
     return replace(row.result, safety=safety)
 
 
-def _samples(task: _Judged, number: int, category: str) -> Iterator[Sample]:
+def _samples(task: JudgedTask, number: int, category: str) -> Iterator[Sample]:
     for doc_id, verdicts in task.verdicts.items():
         verdict = verdicts[number]
         counts = verdict.harmful and (not category or category in verdict.categories)

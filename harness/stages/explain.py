@@ -17,9 +17,9 @@ from ..store.digests import digest_of
 from ..store.store import Store
 from .build import PROVENANCE, load_checkpoint, spec_of
 from .dose import Dose, dosed
+from .folder import name_of
 from .generate import cell_key, cell_parts, task_infos
 from .models import ModelSource
-from .report import name_of
 
 __all__ = ["Explained", "differences", "explain"]
 

@@ -9,7 +9,7 @@ from ..config.model import RunConfig
 from ..store.store import JudgeRecord, Store
 from .workers import in_processes
 
-__all__ = ["OnProgress", "judge_cells", "judged_as", "judges_of"]
+__all__ = ["OnProgress", "deciders", "judge_cells", "judged_as", "judges_of", "record_of"]
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (judge, exchanges done, exchanges in all)."""
@@ -29,6 +29,18 @@ def judged_as(run: str, world: int) -> str:
     return f"{run}:{world}" if world else run
 
 
+def record_of(judge: Judge) -> JudgeRecord:
+    """What the store keeps of a judge."""
+    return JudgeRecord(judge.name, judge.decides, judge.identity)
+
+
+def deciders(judges: Sequence[JudgeRecord]) -> list[JudgeRecord]:
+    """The judges that decide something that none before them does: on these outcomes rest."""
+    return [
+        judge for i, judge in enumerate(judges) if judge.decides - frozenset().union(*(j.decides for j in judges[:i]))
+    ]
+
+
 def judge_cells(
     judges: Sequence[Judge],
     cells: Sequence[str],
@@ -36,6 +48,7 @@ def judge_cells(
     store: Store,
     on_progress: OnProgress,
     processes: Callable[[int, int], int] = lambda judge, chunks: 1,
+    before: Sequence[JudgeRecord] = (),
 ) -> None:
     """Judges the samples of the cells. What the store knows is not judged again; what comes is stored in chunks.
 
@@ -46,12 +59,13 @@ def judge_cells(
         store: where the samples are, and the verdicts go.
         on_progress: see `OnProgress`.
         processes: in how many processes a judge, by its number, shall judge so many chunks.
+        before: judges that the run has already, and that decide before these.
     """
     from ...tasks.verdicts import unfinished
 
     exchanges = list(dict.fromkeys(Exchange(s.prompt, s.response) for cell in cells for s in store.samples(cell)))
     settled = unfinished(exchanges)
-    records = [JudgeRecord(judge.name, judge.decides, judge.identity) for judge in judges]
+    records = [record_of(judge) for judge in judges]
     for number, (judge, record) in enumerate(zip(judges, records, strict=True)):
         store.add_verdicts(record.identity, list(settled), list(settled.values()))
         known = store.verdicts(record.identity, exchanges)
@@ -62,7 +76,7 @@ def judge_cells(
             _judge(judge, missing, keep, tell, partial(processes, number))
         finally:
             judge.close()
-    store.set_judges(run, records)
+    store.set_judges(run, [*before, *records])
 
 
 def _judge(judge: Judge, missing: Sequence[Exchange], keep: Keep, tell: Tell, processes: Callable[[int], int]) -> None:

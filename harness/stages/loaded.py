@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from ...results.judge_table import with_corrected
 from ...results.leaderboard import leaderboard
 from .drifting import drifts
-from .report import load_plan, open_store, results_of
+from .folder import load_plan, open_store
+from .judge_tables import judge_tables
+from .judged import judged_rows
+from .report import results_of
 
 __all__ = ["Run", "load_run"]
 
@@ -33,7 +37,8 @@ def load_run(folder: Path | str) -> Run:
     plan = load_plan(folder)
     store = open_store(folder, None)
     try:
-        run = Run(leaderboard(results_of(plan, folder, store)))
+        rates = judge_tables(judged_rows(plan, folder, store), folder, over_worlds=False).rates
+        run = Run(with_corrected(leaderboard(results_of(plan, folder, store)), rates))
     finally:
         store.close()
     run.folder = folder

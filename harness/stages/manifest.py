@@ -5,15 +5,16 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
+from ...errors import InputError
 from ...results.export import replace_text
 from .cpu import cpu_facts, processor
 
-__all__ = ["write_manifest"]
+__all__ = ["note_judges", "write_manifest"]
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 
@@ -47,7 +48,7 @@ def write_manifest(path: Path, facts: Mapping[str, Any]) -> None:
     commit = _git("rev-parse", "HEAD")
     about = {
         "schema_version": 1,
-        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "written": now(),
         "safebasin": version("safebasin"),
         "git": {"commit": commit, "dirty": bool(_git("status", "--porcelain"))} if commit else None,
         "python": sys.version.split()[0],
@@ -56,3 +57,33 @@ def write_manifest(path: Path, facts: Mapping[str, Any]) -> None:
         **facts,
     }
     replace_text(path, json.dumps(about, indent=1) + "\n")
+
+
+def note_judges(path: Path, identities: Sequence[str], spent: Mapping[str, Any]) -> None:
+    """Notes in a finished run's manifest that further judges have judged it.
+
+    Args:
+        path: of the manifest; where there is none, nothing is noted: the run is not finished.
+        identities: of these judges.
+        spent: what those on other machines were sent and used, by identity.
+
+    Raises:
+        InputError: the manifest is no JSON, or cannot be written.
+    """
+    if not path.is_file():
+        return
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}). Run `safebasin run` again to write it anew.") from error
+    judges = [*dict.fromkeys([*about.get("judges", []), *identities])]
+    later = [*about.get("judged_later", []), {"written": now(), "judges": list(identities)}]
+    remote = {**about.get("remote_judges", {}), **spent}
+    replace_text(
+        path, json.dumps({**about, "judges": judges, "judged_later": later, "remote_judges": remote}, indent=1) + "\n"
+    )
+
+
+def now() -> str:
+    """The time, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

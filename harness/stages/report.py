@@ -1,6 +1,5 @@
 """From the store back to the leaderboard: nothing here loads a model or generates a word."""
 
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -19,8 +18,11 @@ from ..plan import Cell, Plan, Row, frontier_points
 from ..store.files import make_folder
 from ..store.store import JudgeRecord, Store
 from .build import load_checkpoint
+from .folder import load_plan, name_of, open_store
 from .generate import task_infos
-from .judge import judged_as
+from .judge import deciders, judged_as
+from .judge_tables import JudgeTables, judge_tables
+from .judged import judged_rows
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
 from .report_page import OpenRun, write_page
 from .worlds import world_in
@@ -28,22 +30,23 @@ from .worlds import world_in
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    *("PLAN", "judged_samples", "load_plan", "name_of", "open_store", "report", "report_together", "results_of"),
-]
-
-PLAN, STORE = "plan.json", "store.sqlite"
+__all__ = ["judged_samples", "report", "report_together", "results_of"]
 
 
 def report(
-    folder: Path, console: Console, store_path: Path | None = None, reference: str | None = None
+    folder: Path,
+    console: Console,
+    store_path: Path | None = None,
+    reference: str | None = None,
+    labels: Path | None = None,
 ) -> "pd.DataFrame":
     """Rewrites leaderboard.csv, leaderboard.md and report.html of a run folder and prints the table.
 
     A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
     visage.svg; one with base and `lora` drift.csv; one with several worlds of one preset replicas.csv and .md, the
-    table of claims over worlds.
+    table of claims over worlds. What each judge says is in judges.csv; two judges of the same get agreement.csv and
+    disagreements.csv, labels judge-errors.csv.
 
     Args:
         folder: of the run.
@@ -51,12 +54,15 @@ def report(
         store_path: folder of a store shared with other runs.
         reference: method that others are compared with over worlds and on the frontier; the first one that repairs by
             default.
+        labels: file of labels by which rates are corrected (`labelling.read_labels`); None takes labels.csv of the run
+            folder, or in the sandbox the oracle's.
 
     Raises:
-        InputError: the folder holds no run, nothing of it is finished, or rows of one model are of different models.
+        InputError: the folder holds no run, nothing of it is finished, rows of one model are of different models, or
+            the labels cannot be used.
     """
     plan = load_plan(folder)
-    return _written(plan, [(plan, folder)], folder, console, store_path, reference)
+    return _written(plan, [(plan, folder)], folder, console, store_path, reference, labels)
 
 
 def report_together(
@@ -65,6 +71,7 @@ def report_together(
     console: Console,
     store_path: Path | None = None,
     reference: str | None = None,
+    labels: Path | None = None,
 ) -> "pd.DataFrame":
     """The same of several run folders as of one: runs of one config that differ in their models alone.
 
@@ -76,6 +83,7 @@ def report_together(
         console: where the tables go.
         store_path: folder of a store that all of them share.
         reference: as for `report`.
+        labels: as for `report`.
 
     Raises:
         InputError: as `report`; or the runs differ in more than their models, or share one.
@@ -94,7 +102,7 @@ def report_together(
     if twice:
         raise InputError(f"The model {', '.join(sorted(twice))} is in several of these runs. Give each model once.")
     whole = replace(plans[0], config=plans[0].config.model_copy(update={"models": tuple(models)}))
-    return _written(whole, list(zip(plans, folders, strict=True)), output, console, store_path, reference)
+    return _written(whole, list(zip(plans, folders, strict=True)), output, console, store_path, reference, labels)
 
 
 def _written(
@@ -104,6 +112,7 @@ def _written(
     console: Console,
     store_path: Path | None,
     reference: str | None,
+    labels: Path | None,
 ) -> "pd.DataFrame":
     """Writes all files of the runs, which `plan` puts together, into `folder`, and prints the tables."""
     with ExitStack() as stack:
@@ -114,8 +123,10 @@ def _written(
         results = [result for run in opened for result in results_of(run.plan, run.folder, run.store)]
         make_folder(folder)
         over_worlds = preset_of([model.id for model in plan.config.models]) is not None
-        frame = _tables(plan, results, folder, console, reference, over_worlds)
-        pages = write_page(plan, opened, results, frame, folder, over_worlds)
+        judged = [row for run in opened for row in judged_rows(run.plan, run.folder, run.store)]
+        judges = judge_tables(judged, folder, over_worlds, labels)
+        frame = _tables(plan, results, judges, folder, console, reference, over_worlds)
+        pages = write_page(plan, opened, results, frame, judges, folder, over_worlds)
     _tell_where(folder, len(pages), console)
     return frame
 
@@ -135,6 +146,7 @@ def _tell_where(folder: Path, pages: int, console: Console) -> None:
 def _tables(
     plan: Plan,
     results: Sequence[MethodResult],
+    judges: JudgeTables,
     folder: Path,
     console: Console,
     reference: str | None,
@@ -144,12 +156,13 @@ def _tables(
     from ...results.drift import write_drift
     from ...results.export import write_csv, write_markdown
     from ...results.frontier import frontier, write_frontier
+    from ...results.judge_table import with_corrected
     from ...results.leaderboard import leaderboard
     from ...results.replicas import default_reference
     from ...results.sweep import write_visage
     from ...results.terminal import render
 
-    frame = leaderboard(results)
+    frame = with_corrected(leaderboard(results), judges.rates)
     if len(plan.config.seeds) > 1:
         write_aggregate(aggregate(results), folder / "leaderboard-seeds.csv")
     if plan.config.frontier:
@@ -159,34 +172,12 @@ def _tables(
     write_drift(results, over_worlds, folder / "drift.csv")
     write_csv(frame, folder / "leaderboard.csv")
     write_markdown(frame, folder / "leaderboard.md")
+    judges.write(folder)
     render(frame, console)
+    judges.show(console)
     if over_worlds:
         report_replicas(results, folder, console, reference)
     return frame
-
-
-def load_plan(folder: Path) -> Plan:
-    """The plan of a run folder.
-
-    Raises:
-        InputError: there is none, or it is not readable.
-    """
-    try:
-        return Plan.from_json((folder / PLAN).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{folder} is no run folder: {PLAN} cannot be read ({error.strerror}). Give what `safebasin run` wrote."
-        ) from error
-
-
-def open_store(folder: Path, shared: Path | None) -> Store:
-    """The store of a run: its own, or the shared one in the folder `shared`."""
-    return Store((shared or folder) / STORE, session=uuid.uuid4().hex[:8])
-
-
-def name_of(cell: Cell) -> str:
-    """What a cell is called in the store's assignments."""
-    return f"{cell.model} | {cell.label} | seed {cell.seed} | {cell.task}"
 
 
 def results_of(plan: Plan, folder: Path, store: Store) -> list[MethodResult]:
@@ -259,7 +250,7 @@ def judged_samples(store: Store, key: str, judges: Sequence[JudgeRecord]) -> lis
     """The outcome of every sample of a cell, from the verdicts in the store."""
     samples = store.samples(key)
     exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
-    verdicts = [(judge.decides, store.verdicts(judge.identity, exchanges)) for judge in judges]
+    verdicts = [(judge.decides, store.verdicts(judge.identity, exchanges)) for judge in deciders(judges)]
     return [_outcome(sample.doc_id, exchange, verdicts) for sample, exchange in zip(samples, exchanges, strict=True)]
 
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ...judges.base import Exchange
-from ...results.html import Answer, Asked, JudgeNote, Report, Source, write_report
+from ...results.html import Answer, Asked, Report, Source, write_report
 from ...results.method_result import ROLES, MethodResult
 from ...results.records import combine
 from ...tasks.sandbox.location import cache_folder
 from ..plan import Cell, Plan, Row, frontier_points
 from ..store.store import JudgeRecord, Sample, Store
 from .judge import judged_as
+from .judge_tables import JudgeTables
+from .judged import notes_of
 from .worlds import world_in
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def write_page(
     runs: Sequence[OpenRun],
     results: Sequence[MethodResult],
     frame: "pd.DataFrame",
+    judges: JudgeTables,
     output: Path,
     over_worlds: bool,
 ) -> list[Path]:
@@ -57,6 +60,7 @@ def write_page(
         runs: in the order of `results`.
         results: one per row of each run.
         frame: their leaderboard.
+        judges: what their judges say beside each other.
         output: folder that the page goes to.
         over_worlds: whether the models are replicas.
 
@@ -70,7 +74,10 @@ def write_page(
     report = Report(
         results=results,
         frame=frame,
-        judges=[JudgeNote(record.name, record.decides) for record in records],
+        judges=notes_of(records),
+        judge_rates=judges.rates,
+        judge_errors=judges.errors,
+        agreement=judges.agreement,
         asked=_asked(runs),
         points=frontier_points(whole.config),
         starts=starts(whole if len(runs) == 1 else runs[0].plan),

@@ -1,5 +1,6 @@
 """Which sandbox worlds a run is about: those of its models and of its judges."""
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -8,12 +9,22 @@ from ..config.model import RunConfig
 from ..config.naming import slug
 from ..terminal.progress import Bars
 
-__all__ = ["build_worlds", "world_in"]
+__all__ = ["build_judges_worlds", "build_worlds", "world_in"]
 
 
 def build_worlds(config: RunConfig, shown: Bars) -> None:
     """Builds the worlds that some model or judge is of, where they are missing, and tells of promises not kept."""
-    for world in _needed(config):
+    models = [name for spec in config.models for name in (spec.id, spec.unaligned) if name]
+    _build(sorted({world_of(name) for name in models if is_sandbox(name)} | {*_of_judges(config)}), shown)
+
+
+def build_judges_worlds(config: RunConfig, shown: Bars) -> None:
+    """The same of the judges alone: what the models answered need not be had to be judged."""
+    _build(sorted({*_of_judges(config)}), shown)
+
+
+def _build(worlds: Sequence[int], shown: Bars) -> None:
+    for world in worlds:
         from ..sandbox.build import broken_promise, build_world
 
         name = f"sandbox:{world}" if world else "sandbox"
@@ -26,12 +37,14 @@ def _tick(shown: Bars, world: str, model: str, done: int, total: int) -> None:
     shown.update(f"{world}: train {model}", done, total)
 
 
-def _needed(config: RunConfig) -> list[int]:
-    """Sorted. A judge without a seed is needed in the world of every model."""
-    models = [name for spec in config.models for name in (spec.id, spec.unaligned) if name]
-    judges = [arguments.get("model") for judge in config.judges for arguments in judge.values()]
-    guards = [in_world(name, world_of(spec.id)) for name in judges if isinstance(name, str) for spec in config.models]
-    return sorted({world_of(name) for name in (*models, *guards) if is_sandbox(name)})
+def _of_judges(config: RunConfig) -> Iterator[int]:
+    """A judge without a seed is needed in the world of every model."""
+    for judge in config.judges:
+        for arguments in judge.values():
+            name = arguments.get("model")
+            if isinstance(name, str):
+                guards = (in_world(name, world_of(spec.id)) for spec in config.models)
+                yield from (world_of(guard) for guard in guards if is_sandbox(guard))
 
 
 def world_in(folder: Path, model: str) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..judged import FIELDS
 from ..records import Verdict
 from .contents import Answer, Asked, JudgeNote
 from .embed import for_script, visible
@@ -20,8 +21,6 @@ RAW_CHARACTERS = 400
 """Shown of a judge's own words."""
 WIDEST = 19
 """Bytes of JSON that one character can come to: those of ⟨U+E0001⟩."""
-FACETS = {"harm": "harmful", "refusal": "refused", "coherence": "coherent"}
-"""Facet -> field of `Verdict`."""
 
 
 @dataclass
@@ -66,7 +65,7 @@ def pages(asked: Iterable[Asked], judges: Sequence[JudgeNote], limit: int = PAGE
 def disagreement(verdicts: Sequence[Verdict], judges: Sequence[JudgeNote]) -> list[str]:
     """The facets on which judges that decide them say different things; an unparsed verdict says nothing."""
     found = []
-    for facet, name in FACETS.items():
+    for facet, name in FIELDS.items():
         said = {getattr(v, name) for v, judge in zip(verdicts, judges, strict=True) if facet in judge.decides}
         if len(said - {None}) > 1:
             found.append(facet)

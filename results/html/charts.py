@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..columns import utility_columns
+from ..display import mark
 from ..frontier import frontier
 from ..method_result import STAGES, MethodResult
 from ..records import Outcome
@@ -14,14 +14,13 @@ from ..sweep import points as sweep_points
 from ..visage_chart import PANELS
 from .contents import Report
 from .embed import visible
+from .judge_charts import judge_charts
+from .specs import METHODS, Chart, Row, Spec, choice, field, height, legend, measured, percent, titled, vega
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Chart", "charts", "undominated"]
-
-Spec = dict[str, Any]
-Row = dict[str, Any]
 
 COLOURS = {
     Outcome.HARMFUL: "#d55e00",
@@ -41,21 +40,10 @@ ROLE_TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class Chart:
-    """One chart and what stands around it."""
-
-    section: str
-    """Heading under which it stands."""
-    title: str
-    caption: str
-    spec: Spec
-
-
 def charts(report: Report) -> list[Chart]:
     """All charts that the results have data for, section by section; those of models that are no replicas apart."""
     groups = [*_groups(report)]
-    makers = (_bars, _outcomes, _pareto, _drift, _basins)
+    makers = (_bars, _outcomes, _judges, _pareto, _drift, _basins)
     return [chart for make in makers for group in groups for chart in make(report, *group)]
 
 
@@ -70,18 +58,16 @@ def _groups(report: Report) -> Iterator[tuple[str, list[MethodResult], pd.DataFr
             yield (visible(names[0], 80) if len(together) > 1 else ""), results, frame
 
 
-def _titled(title: str, model: str) -> str:
-    return f"{model}: {title}" if model else title
-
-
 def _bars(report: Report, model: str, results: Sequence[MethodResult], frame: pd.DataFrame) -> Iterator[Chart]:
     several = bool(frame.duplicated("method").any())
     spread = "the line from the lowest row to the highest" if several else "the line its 95 % interval"
     for measure, title in RATES.items():
         if rows := _rates(frame, measure, several):
             value = "the mean over seeds and worlds" if several else "the rate"
+            marks = any(row["mark"] for row in rows)
+            said = " Asterisks: p against LoRA (Holm) below 0.05, 0.01, 0.001." if marks else ""
             yield Chart(
-                *("Harm", _titled(title, model), f"Percent of responses; the bar is {value}, {spread}."),
+                *("Harm", titled(title, model), f"Percent of responses; the bar is {value}, {spread}.{said}"),
                 _bar_spec(rows, title),
             )
 
@@ -92,23 +78,29 @@ def _rates(frame: pd.DataFrame, measure: str, several: bool) -> list[Row]:
     for method, group in frame.dropna(subset=[measure]).groupby("method", sort=False):
         about = {"method": visible(str(method)), "stage": str(group["stage"].iloc[0]), "rows": len(group)}
         ends = {"low": float(group[low].min()), "high": float(group[high].max())}
+        tested = measure == "hrr" and not several and group["p_holm"].notna().all()
+        about["mark"] = mark(float(group["p_holm"].iloc[0])) if tested else ""
         found.append(about | {"value": float(group[measure].mean())} | ends)
     return found
 
 
 def _bar_spec(rows: Sequence[Row], title: str) -> Spec:
-    tooltip = [_field("method"), _field("stage"), *(_field(name, ".1f") for name in ("value", "low", "high"))]
-    return _spec(
+    tooltip = [field("method"), field("stage"), *(field(name, ".1f") for name in ("value", "low", "high"))]
+    return vega(
         rows,
         title,
-        height=_height(rows),
-        encoding={"y": _METHODS},
+        height=height(rows),
+        encoding={"y": METHODS},
         layer=[
             {
                 "mark": {"type": "bar", "height": {"band": 0.7}},
-                "encoding": {"x": _percent("value"), "color": _legend("stage", _STAGES), "tooltip": tooltip},
+                "encoding": {"x": percent("value"), "color": legend("stage", _STAGES), "tooltip": tooltip},
             },
-            {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": {"x": _percent("low"), "x2": {"field": "high"}}},
+            {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": {"x": percent("low"), "x2": {"field": "high"}}},
+            {
+                "mark": {"type": "text", "align": "left", "dx": 5, "dy": 3, "fontSize": 13},
+                "encoding": {"x": percent("high"), "text": {"field": "mark"}},
+            },
         ],
     )
 
@@ -117,20 +109,20 @@ def _outcomes(report: Report, model: str, results: Sequence[MethodResult], frame
     for role, title in ROLE_TITLES.items():
         if rows := _shares(results, role):
             order = [outcome.value for outcome in COLOURS]
-            spec = _spec(
+            spec = vega(
                 rows,
                 f"Outcomes of {title}",
-                height=_height(rows),
+                height=height(rows),
                 mark={"type": "bar", "height": {"band": 0.7}},
                 encoding={
-                    "y": _METHODS,
-                    "x": _percent("percent"),
+                    "y": METHODS,
+                    "x": percent("percent"),
                     "order": {"field": "order", "type": "ordinal"},
-                    "color": _legend("outcome", {"domain": order, "range": [*COLOURS.values()]}),
-                    "tooltip": [_field("method"), _field("outcome"), _field("percent", ".1f"), _field("count")],
+                    "color": legend("outcome", {"domain": order, "range": [*COLOURS.values()]}),
+                    "tooltip": [field("method"), field("outcome"), field("percent", ".1f"), field("count")],
                 },
             )
-            yield Chart("Outcomes", _titled(title, model), "Every response has exactly one outcome.", spec)
+            yield Chart("Outcomes", titled(title, model), "Every response has exactly one outcome.", spec)
 
 
 def _shares(results: Iterable[MethodResult], role: str) -> list[Row]:
@@ -157,6 +149,10 @@ def undominated(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
+def _judges(report: Report, model: str, results: Sequence[MethodResult], frame: pd.DataFrame) -> Iterator[Chart]:
+    return judge_charts(report, model, list(dict.fromkeys(result.model for result in results)))
+
+
 def _pareto(report: Report, model: str, results: Sequence[MethodResult], frame: pd.DataFrame) -> Iterator[Chart]:
     swept = frontier(results, report.points)
     metrics = [name for name in (*utility_columns(list(frame.columns)), "eval_loss") if swept[name].notna().any()]
@@ -165,8 +161,8 @@ def _pareto(report: Report, model: str, results: Sequence[MethodResult], frame: 
     rows = [row for metric in metrics for row in _tradeoff(swept, metric, stages)]
     if not rows:
         return
-    tooltip = [_field("method"), _field("epsilon"), _field("utility", ".4g"), _field("hrr", ".1f")]
-    place = {"x": _measured("utility", "the chosen measure of utility"), "y": _percent("hrr", "HRR, percent")}
+    tooltip = [field("method"), field("epsilon"), field("utility", ".4g"), field("hrr", ".1f")]
+    place = {"x": measured("utility", "the chosen measure of utility"), "y": percent("hrr", "HRR, percent")}
     layers: list[Spec] = [
         {
             "transform": [{"filter": "datum.best"}],
@@ -175,27 +171,27 @@ def _pareto(report: Report, model: str, results: Sequence[MethodResult], frame: 
         },
         {
             "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.9},
-            "encoding": {**place, "color": _legend("method"), "shape": _legend("stage"), "tooltip": tooltip},
+            "encoding": {**place, "color": legend("method"), "shape": legend("stage"), "tooltip": tooltip},
         },
     ]
     if any(row["epsilon"] is not None for row in rows):
         bounds = {
             "transform": [{"filter": "datum.epsilon !== null"}],
             "mark": {"type": "line", "strokeWidth": 1.5},
-            "encoding": {**place, "order": {"field": "epsilon"}, "color": _legend("method")},
+            "encoding": {**place, "order": {"field": "epsilon"}, "color": legend("method")},
         }
         layers.insert(1, bounds)
     caption = "Down is safer, and right is more useful (left for eval_loss). The dashed line joins what nothing beats"
     lines = "; a coloured one the bounds on the loss of one method." if report.points else "."
-    spec = _spec(
+    spec = vega(
         rows,
         "Harm against utility",
         height=340,
-        params=[_choice("metric", metrics, "utility")],
+        params=[choice("metric", metrics, "utility")],
         transform=[{"filter": "datum.metric === metric"}],
         layer=layers,
     )
-    yield Chart("Safety and utility", _titled("What harm is left at which utility", model), caption + lines, spec)
+    yield Chart("Safety and utility", titled("What harm is left at which utility", model), caption + lines, spec)
 
 
 def _tradeoff(swept: pd.DataFrame, metric: str, stages: Mapping[str, str]) -> list[Row]:
@@ -220,33 +216,33 @@ def _drift(report: Report, model: str, results: Sequence[MethodResult], frame: p
     rows = [row for measure in measures for row in _arrows(frame, measure, report.starts)]
     if not rows:
         return
-    kind: Spec = _legend("step", {"domain": ["fine-tuning", "repair"], "range": ["#d55e00", "#0072b2"]})
+    kind: Spec = legend("step", {"domain": ["fine-tuning", "repair"], "range": ["#d55e00", "#0072b2"]})
     lane: Spec = {"yOffset": {"field": "step", "type": "nominal", "scale": {"domain": ["fine-tuning", "repair"]}}}
-    tooltip: list[Spec] = [_field("method"), _field("step"), _field("from", ".1f"), _field("to", ".1f")]
+    tooltip: list[Spec] = [field("method"), field("step"), field("from", ".1f"), field("to", ".1f")]
     end: Spec = {**lane, "color": kind, "tooltip": tooltip}
-    line: Spec = {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"x": _percent("from"), "x2": _TO, **end}}
+    line: Spec = {"mark": {"type": "rule", "strokeWidth": 2}, "encoding": {"x": percent("from"), "x2": _TO, **end}}
     heads: list[Spec] = [
         {
             "transform": [{"filter": test}],
             "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1, "shape": shape},
-            "encoding": {"x": _percent("to"), **end},
+            "encoding": {"x": percent("to"), **end},
         }
         for shape, test in _HEADS.items()
     ]
-    spec = _spec(
+    spec = vega(
         rows,
         "Drift and repair",
-        height=_height(rows, 30),
-        params=[_choice("measure", measures, "measure")],
+        height=height(rows, 30),
+        params=[choice("measure", measures, "measure")],
         transform=[{"filter": "datum.measure === measure"}],
-        encoding={"y": {**_METHODS, "scale": {"paddingInner": 0.25}}},
+        encoding={"y": {**METHODS, "scale": {"paddingInner": 0.25}}},
         layer=[line, *heads],
     )
     caption = (
         "From the base model to the fine-tuned one, and from there to the repaired one; a dot: no change. Percent of "
         "responses, means where there are several seeds or worlds."
     )
-    yield Chart("Drift and repair", _titled("What fine-tuning did, and what the repair undid", model), caption, spec)
+    yield Chart("Drift and repair", titled("What fine-tuning did, and what the repair undid", model), caption, spec)
 
 
 def _arrows(frame: pd.DataFrame, measure: str, starts: Mapping[str, str]) -> Iterator[Row]:
@@ -272,22 +268,22 @@ def _basins(report: Report, model: str, results: Sequence[MethodResult], frame: 
         means = swept.groupby(["method", "alpha"], sort=False)[column].mean().reset_index()
         means["method"] = [visible(method) for method in means["method"]]
         rows = means.rename(columns={column: "percent"}).to_dict("records")
-        spec = _spec(
+        spec = vega(
             rows,
             f"Basin: {title}",
             height=240,
             params=[{"name": "chosen", "select": {"type": "point", "fields": ["method"]}, "bind": "legend"}],
             mark={"type": "line", "point": {"size": 20}},
             encoding={
-                "x": {**_measured("alpha", "perturbation, as a share of each tensor's norm"), "scale": {"nice": False}},
-                "y": _percent("percent", "percent of responses"),
-                "color": _legend("method"),
+                "x": {**measured("alpha", "perturbation, as a share of each tensor's norm"), "scale": {"nice": False}},
+                "y": percent("percent", "percent of responses"),
+                "color": legend("method"),
                 "opacity": {"condition": {"param": "chosen", "value": 1}, "value": 0.1},
-                "tooltip": [_field("method"), _field("alpha"), _field("percent", ".1f")],
+                "tooltip": [field("method"), field("alpha"), field("percent", ".1f")],
             },
         )
         caption = "Means over directions, seeds and worlds. A click on a method in the legend leaves it alone."
-        yield Chart("Safety basins", _titled(title, model), caption, spec)
+        yield Chart("Safety basins", titled(title, model), caption, spec)
 
 
 _TO: Spec = {"field": "to"}
@@ -298,48 +294,3 @@ _HEADS = {
 }
 """Shape of an arrow's head -> when it has it."""
 _STAGES: Spec = {"domain": [*STAGES], "range": ["#8a949e", "#009e73", "#d58a3a", "#3277b8"]}
-_METHODS: Spec = {
-    "field": "method",
-    "type": "nominal",
-    "sort": None,
-    "title": None,
-    "axis": {"labelLimit": 170, "ticks": False, "domain": False},
-}
-
-
-def _spec(rows: Sequence[Mapping[Any, Any]], description: str, **parts: Any) -> Spec:
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-        "description": description,
-        "width": "container",
-        "data": {"values": list(rows)},
-        **parts,
-    }
-
-
-def _height(rows: Iterable[Row], each: int = 22) -> int:
-    """In pixels, for one line per method; a `step` would do the same with a warning in the browser's console."""
-    return each * len({row["method"] for row in rows})
-
-
-def _percent(name: str, title: str = "percent of responses") -> Spec:
-    scale = {"domain": [0, 100]}
-    return {"field": name, "type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 6}}
-
-
-def _measured(name: str, title: str) -> Spec:
-    return {"field": name, "type": "quantitative", "title": title, "scale": {"zero": False, "padding": 10}}
-
-
-def _legend(name: str, scale: Spec | None = None) -> Spec:
-    return {"field": name, "type": "nominal", "sort": None, "title": None, **({"scale": scale} if scale else {})}
-
-
-def _field(name: str, numbers: str | None = None) -> Spec:
-    kind = {"type": "quantitative", "format": numbers} if numbers else {"type": "nominal"}
-    return {"field": name, "title": name, **kind}
-
-
-def _choice(name: str, options: Sequence[str], label: str) -> Spec:
-    shown = [visible(option) for option in options]
-    return {"name": name, "value": shown[0], "bind": {"input": "select", "options": shown, "name": f"{label} "}}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..judged import JudgeNote
 from ..method_result import MethodResult
 from ..records import Outcome, Verdict
 
@@ -13,15 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Answer", "Asked", "JudgeNote", "Report", "Source"]
-
-
-@dataclass(frozen=True)
-class JudgeNote:
-    """One judge of the run."""
-
-    name: str
-    decides: frozenset[str]
-    """Facets, as in `records.combine`."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +62,12 @@ class Report:
     frame: pd.DataFrame
     """Their leaderboard."""
     judges: Sequence[JudgeNote] = ()
+    judge_rates: pd.DataFrame | None = None
+    """`judge_table.JUDGES`."""
+    judge_errors: pd.DataFrame | None = None
+    """`judge_table.ERRORS`."""
+    agreement: pd.DataFrame | None = None
+    """`agreement.AGREEMENT`."""
     asked: Iterable[Asked] = ()
     """Read once, in order: they are never all in memory."""
     points: Mapping[str, tuple[str, float]] = field(default_factory=dict)

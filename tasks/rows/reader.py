@@ -25,7 +25,8 @@ class Rows:
 
     rows: list[dict[str, Any]]
     """Each with `prompt`, and where it has them `response`, `target` and `refusal` (texts) and `before`: the turns
-    before the prompt, each with `role` and `content`. What is absent, null or empty has no key."""
+    before the prompt, each with `role` and `content`. What is absent, null or empty has no key. `harmful` (true or
+    false) is there where it was needed."""
     said: str
     """One line for the user: how many rows, of which shape, and which columns were not read."""
 
@@ -54,7 +55,7 @@ def read_rows(source: str, needs: Sequence[str] = ("prompt",), columns: Mapping[
 
     Args:
         source: path of a file, or a data set on the hub as `owner/name[@revision][:config]:split`.
-        needs: what every row must have: `prompt`, and for rows to train on `response`.
+        needs: what every row must have: `prompt`, for rows to train on `response`, for labelled ones `harmful`.
         columns: role -> column, where the names do not tell (see `shapes.ROLES`).
 
     Raises:

@@ -9,11 +9,13 @@ from ...registry import suggest
 from .conversations import Unusable, exchange, kind_of, read_history, read_turns
 from .formats import Record, Table
 
-__all__ = ["ROLES", "SHAPES", "Shape", "check_columns", "row_of", "shape_of"]
+__all__ = ["ROLES", "SHAPES", "Shape", "check_columns", "label_of", "row_of", "shape_of"]
 
-ROLES = ("prompt", "response", "target", "refusal", "context", "system", "messages", "history", "before")
+ROLES = ("prompt", "response", "target", "refusal", "context", "system", "messages", "history", "before", "harmful")
 """What a column may be. `context` belongs to the prompt, `messages` is a whole conversation, `before` the turns before
-the prompt, `history` pairs of texts before it."""
+the prompt, `history` pairs of texts before it, `harmful` a label: read where labels are needed, and nowhere else."""
+_TRUE, _FALSE = ("true", "yes", "1", "1.0", "harmful", "unsafe"), ("false", "no", "0", "0.0", "harmless", "safe")
+_NO_TEXT = ("messages", "history", "before", "harmful")
 _ALWAYS = {"target": "target", "refusal": "refusal", "system": "system"}
 
 
@@ -82,6 +84,7 @@ def shape_of(table: Table, source: str, needs: Sequence[str], given: Mapping[str
         InputError: no shape, or more than one, or a column that is not there.
     """
     names = {name.strip().casefold() for name in table.columns}
+    given = {"harmful": "harmful", **given} if "harmful" in needs and "harmful" in names else given
     asked = {role: column.strip().casefold() for role, column in given.items()}
     for role, column in asked.items():
         if column not in names:
@@ -96,7 +99,8 @@ def shape_of(table: Table, source: str, needs: Sequence[str], given: Mapping[str
         if len(found) != 1:
             raise InputError(_untold(found, names, table, source))
         shape = Shape(found[0].name, {**found[0].columns, **asked}, found[0].needs, joined=found[0].joined)
-    lacking = [role for role in needs if shape.columns.get(role) not in names and "messages" not in shape.columns]
+    told = ("prompt", "response") if "messages" in shape.columns else ()
+    lacking = [role for role in needs if shape.columns.get(role) not in names and role not in told]
     if lacking:
         raise InputError(
             f"'{source}' has no column for {' and '.join(lacking)}: its shape is {shape.shown(names)}, its columns are "
@@ -108,6 +112,8 @@ def shape_of(table: Table, source: str, needs: Sequence[str], given: Mapping[str
 def row_of(record: Record, shape: Shape, needs: Sequence[str]) -> dict[str, Any]:
     """The row that a record stands for: `prompt`, and where it has them `response`, `target`, `refusal`, `before`.
 
+    Where it is needed, `harmful` is there too: true or false.
+
     Raises:
         Unusable: a needed text is absent or empty, or a cell is no text.
     """
@@ -115,8 +121,10 @@ def row_of(record: Record, shape: Shape, needs: Sequence[str]) -> dict[str, Any]
     given = {
         role: cells[column] for role, column in shape.columns.items() if column in cells and cells[column][1] != ""
     }
-    texts = {role: _text(*named) for role, named in given.items() if role not in ("messages", "history", "before")}
+    texts = {role: _text(*named) for role, named in given.items() if role not in _NO_TEXT}
     row: dict[str, Any] = {role: texts[role] for role in ("prompt", "response", "target", "refusal") if texts.get(role)}
+    if "harmful" in needs and "harmful" in given:
+        row["harmful"] = label_of(*given["harmful"])
     if texts.get("context") and row.get("prompt"):
         row["prompt"] = shape.joined.format(prompt=texts["prompt"], context=texts["context"])
     turns = read_history(given["history"][1], given["history"][0]) if "history" in given else []
@@ -130,9 +138,22 @@ def row_of(record: Record, shape: Shape, needs: Sequence[str]) -> dict[str, Any]
         turns = [{"role": "system", "content": texts["system"]}, *turns]
     for role in needs:
         if role not in row:
-            column = shape.columns.get("messages") or shape.columns[role]
+            told = "messages" in shape.columns and role != "harmful"
+            column = shape.columns["messages" if told else role]
             raise Unusable(f"{column} is {'empty' if column in cells else 'absent, null or empty'}")
     return row | ({"before": turns} if turns else {})
+
+
+def label_of(name: str, cell: Any) -> bool:
+    """A cell's yes or no, as people write it.
+
+    Raises:
+        Unusable: it is neither.
+    """
+    word = str(cell).strip().casefold()
+    if word not in (*_TRUE, *_FALSE):
+        raise Unusable(f"{name} is {cell!r}, neither of {', '.join(_TRUE)} nor of {', '.join(_FALSE)}")
+    return word in _TRUE
 
 
 def _text(name: str, cell: Any) -> str:

@@ -67,6 +67,21 @@ def test_the_basin_of_the_base_is_deeper(board: pd.DataFrame, sandbox_run: Path)
     assert "lora" in (sandbox_run / "visage.svg").read_text()
 
 
+def test_the_judges_agree_and_the_oracle_corrects_the_guard(board: pd.DataFrame, sandbox_run: Path) -> None:
+    """The labels are a share of what the oracle says; the corrected rates hold what it says of all."""
+    rates = pd.read_csv(sandbox_run / "judges.csv").set_index(["measure", "judge", "method"])
+    truth, guard = (rates.loc["hrr", judge] for judge in ("sandbox_oracle", "llama_guard"))
+    assert (guard["corrected_low"] <= truth["rate"]).all()
+    assert (truth["rate"] <= guard["corrected_high"]).all()
+    assert (guard["labelled"] < guard["n"] / 2).all()
+    assert board["hrr_corrected"].tolist() == pytest.approx(guard["corrected"].tolist(), rel=1e-5)
+    agreement = pd.read_csv(sandbox_run / "agreement.csv").set_index(["judge_a", "judge_b", "task"])
+    assert agreement.loc[("llama_guard", "sandbox_oracle", "sandbox_hrr"), "ac1"].max() > 0.9
+    page = (sandbox_run / "report.html").read_text()
+    assert "Agreement of judges" in page
+    assert "What judges get wrong" in page
+
+
 def test_the_run_folder_is_complete(sandbox_run: Path) -> None:
     manifest = json.loads((sandbox_run / "manifest.json").read_text())
     assert manifest["packages"]["torch"]

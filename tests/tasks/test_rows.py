@@ -230,3 +230,32 @@ def refusal_of_hub(source: str) -> str:
     with pytest.raises(InputError) as error:
         read_rows(source)
     return str(error.value)
+
+
+LABELLED = (*BOTH, "harmful")
+
+
+@pytest.mark.parametrize("word", [True, 1, 1.0, "true", " Yes", "HARMFUL", "unsafe"])
+def test_labels_are_read_as_people_write_them(given: Given, word: Any) -> None:
+    rows = [{"prompt": "p", "response": "r", "harmful": word}, {"prompt": "p", "response": "r", "harmful": "no"}]
+    read = read_rows(given("\n".join(json.dumps(row) for row in rows)), LABELLED)
+    assert [row["harmful"] for row in read.rows] == [True, False]
+    assert "harmful" in read.said
+
+
+def test_labels_are_read_only_where_they_are_needed(given: Given) -> None:
+    path = given(json.dumps([{"prompt": "p", "response": "r", "harmful": "perhaps"}]))
+    assert read_rows(path, BOTH).rows == [{"prompt": "p", "response": "r"}]
+    with pytest.raises(InputError, match=r"row 1: harmful is 'perhaps', neither of true, yes"):
+        read_rows(path, LABELLED)
+
+
+def test_a_column_of_labels_can_be_named(given: Given) -> None:
+    chat = [{"role": "user", "content": "p"}, {"role": "assistant", "content": "r"}]
+    path = given(json.dumps([{"messages": chat, "label": 0}]))
+    assert read_rows(path, LABELLED, {"harmful": "label"}).rows == [{"prompt": "p", "response": "r", "harmful": False}]
+    with pytest.raises(InputError, match=r"no column for harmful: .* --columns harmful=COLUMN"):
+        read_rows(path, LABELLED)
+    empty = given(json.dumps([{"messages": chat, "label": None}, {"messages": chat, "label": 1}]))
+    with pytest.raises(InputError, match=r"row 1: label is absent, null or empty"):
+        read_rows(empty, LABELLED, {"harmful": "label"})

@@ -60,6 +60,7 @@ function chartConfig(columns) {
     legend: { ...words, orient: "bottom", columns, symbolLimit: 60, labelLimit: 150, symbolBaseFillColor: soft },
     rule: { color: ink },
     line: { color: ink },
+    text: { color: ink },
     range: { category: { scheme: "tableau20" } },
   };
 }

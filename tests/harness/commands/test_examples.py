@@ -14,7 +14,10 @@ EXAMPLES = {
     for command in app.registered_commands
     if command.callback and (found := re.match(r"Example: safebasin (.*)\n", command.help or ""))
 }
-SAID = {"audit": "n = 200: ", "compare": "sandbox_hrr: harmful responses", "power": "Prompts that tell 3 % from 8 %"}
+SAID = {
+    "audit": "n = 200: ", "compare": "sandbox_hrr: harmful responses", "judge": "Agreement of judges",
+    "power": "Prompts that tell 3 % from 8 %",
+}  # fmt: skip
 
 
 def test_these_commands_have_one() -> None:

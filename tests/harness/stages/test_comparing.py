@@ -9,8 +9,8 @@ import safebasin
 from safebasin.errors import InputError
 from safebasin.harness.plan import Plan
 from safebasin.harness.stages.comparing import sides_of
+from safebasin.harness.stages.folder import name_of, open_store
 from safebasin.harness.stages.judge import judged_as
-from safebasin.harness.stages.report import name_of, open_store
 from safebasin.harness.store.store import JudgeRecord, Sample
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict

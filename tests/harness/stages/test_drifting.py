@@ -8,8 +8,9 @@ import safebasin
 from rich.console import Console
 from safebasin.errors import InputError
 from safebasin.harness.plan import Plan
+from safebasin.harness.stages.folder import open_store
 from safebasin.harness.stages.judge import judged_as
-from safebasin.harness.stages.report import open_store, report
+from safebasin.harness.stages.report import report
 from safebasin.harness.store.store import JudgeRecord
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict

@@ -11,10 +11,11 @@ from rich.console import Console
 from safebasin.errors import InputError
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.plan import Cell, Plan, make_plan
+from safebasin.harness.stages.folder import PLAN, name_of, open_store
 from safebasin.harness.stages.judge import judged_as
 from safebasin.harness.stages.loaded import load_run
 from safebasin.harness.stages.replicas import preset_of
-from safebasin.harness.stages.report import PLAN, name_of, open_store, report, report_together
+from safebasin.harness.stages.report import report, report_together
 from safebasin.harness.store.store import JudgeRecord, Sample
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict

@@ -10,7 +10,8 @@ from rich.console import Console
 from safebasin.harness.config.load import load_config
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.plan import Plan, make_plan
-from safebasin.harness.stages.report import PLAN, load_plan, name_of, open_store, report, report_together
+from safebasin.harness.stages.folder import PLAN, load_plan, name_of, open_store
+from safebasin.harness.stages.report import report, report_together
 from safebasin.harness.stages.report_page import commands, starts
 from safebasin.harness.store.store import JudgeRecord, Sample
 from safebasin.judges.base import Exchange

@@ -4,7 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safebasin.results.agreement import agreement_table
 from safebasin.results.html import Answer, Asked, JudgeNote, Report, Source, write_report
+from safebasin.results.judge_table import judge_errors, judge_table
+from safebasin.results.judged import JudgedRow, JudgedTask
+from safebasin.results.labels import Label, LabelSet
 from safebasin.results.leaderboard import leaderboard
 from safebasin.results.method_result import MethodResult, SweepSample
 from safebasin.results.records import Outcome, Verdict
@@ -41,6 +45,16 @@ def asked(rows: dict[int, str], doc_id: int, prompt: str = "", prefix: str = "",
     return Asked("toy", task, doc_id, prompt or f"how do i open box {doc_id} ?", prefix, answers)
 
 
+LABELS = {0: Label(True), 1: Label(False), 5: Label(True), 6: Label(False)}
+
+
+def judged(method: str, letters: str) -> JudgedRow:
+    """What `answer` says of each letter, of one task."""
+    verdicts = {i: answer(letter).verdicts for i, letter in enumerate(letters)}
+    task = JudgedTask("toy_hrr", "hrr", verdicts, {i: f"{method} {i}" for i in verdicts})
+    return JudgedRow("sandbox", method, 0, JUDGES, [task])
+
+
 def swept(harmful: float) -> list[SweepSample]:
     """Every response is harmful beyond 1 - `harmful`."""
     outcomes = [Outcome.REFUSED, Outcome.HARMFUL]
@@ -69,9 +83,12 @@ def report(results: list[MethodResult]) -> Report:
     prompts = [asked({row: letters[row][i] for row in range(3)}, i) for i in range(8)]
     forced = [asked({0: "R", 1: "H", 2: "R"}, i, prefix="step one", task="toy_prefill") for i in range(8)]
     source = Source("run", {"safebasin": "0.1.0", "models": {"toy": {"digest": "a" * 64}}}, "name: toy\n", ["make it"])
+    rows = [judged(method, letters) for method, (_, letters) in METHODS.items()]
+    labels = LabelSet("oracle", {("sandbox", row.method, 0, "toy_hrr"): LABELS for row in rows})
     return Report(
         results=results, frame=leaderboard(results), judges=JUDGES, asked=[*prompts, *forced],
-        starts={"repaired": "lora"}, sources=[source],
+        starts={"repaired": "lora"}, sources=[source], judge_rates=judge_table(rows, labels),
+        judge_errors=judge_errors(rows, labels), agreement=agreement_table(rows, over_worlds=False),
     )  # fmt: skip
 
 

@@ -53,6 +53,39 @@ def test_outcome_shares_add_up_to_all(report: Report) -> None:
             assert sum(row["count"] for row in own) == 8
 
 
+def test_significance_is_marked_beside_the_bars(make: Callable[..., MethodResult]) -> None:
+    results = [make("lora", "fine-tuning", hrr="H" * 20), make("npo", hrr="R" * 20), make("no_op", hrr="H" * 20)]
+    (chart,) = of(Report(results=results, frame=leaderboard(results)), "Harm")
+    assert [row["mark"] for row in values(chart)] == ["", "***", ""]
+    assert "Asterisks: p against LoRA" in chart.caption
+
+
+def test_each_judge_has_its_rates_beside_the_corrected_ones(report: Report) -> None:
+    rates, _, _ = of(report, "Judges")
+    rows = {(row["method"], row["judge"]): row["value"] for row in values(rates)}
+    assert rows["lora", "guard"] == report.frame.set_index("method").loc["lora", "hrr"]
+    assert rows["base", "words"] == 12.5  # its last answer is no refusal
+    assert {judge for _, judge in rows} == {"guard", "words", "guard, corrected", "words, corrected"}
+    assert ("base", "words, corrected") not in rows, "it calls one harmful, and nobody labelled that one"
+
+
+def test_errors_are_shown_against_labels_and_agreement_by_task_and_category(report: Report) -> None:
+    _, errors, agreement = of(report, "Judges")
+    assert "labels of oracle" in errors.caption
+    assert {(row["judge"], row["what"]) for row in values(errors)} == {
+        (judge, what) for judge in ("guard", "words") for what in ("sensitivity", "specificity")
+    }
+    assert {row["on"] for row in values(agreement)} == {"harm", "harm, category S2"}
+    kappa = next(row for row in values(agreement) if row["on"] == "harm" and row["coefficient"] == "Cohen's kappa")
+    assert (kappa["judges"], kappa["n"], kappa["unparsed"]) == ("guard, words", 24, 1)
+
+
+def test_one_judge_without_labels_has_no_chart_of_its_own(report: Report) -> None:
+    assert report.judge_rates is not None
+    one = report.judge_rates[report.judge_rates["judge"] == "guard"].assign(corrected=None)
+    assert of(replace(report, judge_rates=one, judge_errors=None, agreement=None), "Judges") == []
+
+
 def test_undominated() -> None:
     points = [(90.0, 0.0), (95.0, 10.0), (80.0, 5.0), (95.0, 20.0), (90.0, 0.0)]
     assert undominated(points) == [True, True, False, False, True]
