@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..display import Column, displayed, failures, heading, records, remarks
 from ..export import make_folder, replace_text
@@ -19,16 +16,15 @@ from .charts import charts
 from .contents import Report, Source
 from .embed import for_script, visible
 from .library import chart_library
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from .render import program, render
 
 __all__ = ["PAGES", "REPORT", "write_report"]
 
 REPORT = "report.html"
 PAGES = "report-responses"
 """Folder of the further pages of responses."""
-_TEMPLATES = Path(__file__).with_name("templates")
+PROGRAM = ("page", "responses")
+"""Scripts of every page."""
 
 
 @dataclass(frozen=True)
@@ -77,17 +73,17 @@ def _remove_others(folder: Path, written: Sequence[Path]) -> None:
 
 def _report(report: Report, known: str, first: Page, links: Sequence[_Link], library: str) -> str:
     drawn = charts(report)
-    scripts = {"library": library, "program": _program()}
-    return _render(
+    scripts = {"library": library, "program": program(*PROGRAM)}
+    data = {"specs": for_script([chart.spec for chart in drawn]), "responses": _responses_data(known, first)}
+    return render(
         "report.html.jinja",
         scripts,
+        data,
         heading=visible(heading(report.frame)),
         table=_table(report),
         failures=[(visible(each.which), visible(each.why)) for each in failures(report.frame)],
         remarks=remarks(report.frame),
         sections=[(name, list(group)) for name, group in groupby(enumerate(drawn), lambda item: item[1].section)],
-        specs=for_script([chart.spec for chart in drawn]),
-        responses=_responses_data(known, first),
         any_responses=bool(first.prompts),
         pages=links,
         sources=[_facts(source) for source in report.sources],
@@ -95,11 +91,11 @@ def _report(report: Report, known: str, first: Page, links: Sequence[_Link], lib
 
 
 def _responses(known: str, page: Page, number: int, before: _Link) -> str:
-    return _render(
+    return render(
         "responses.html.jinja",
-        {"program": _program()},
+        {"program": program(*PROGRAM)},
+        {"responses": _responses_data(known, page)},
         number=number,
-        responses=_responses_data(known, page),
         before=before,
         up=f"../{REPORT}",
         name=f"{page.first} to {page.last}",
@@ -183,38 +179,3 @@ def _facts(source: Source) -> dict[str, Any]:
 def _digest(facts: Mapping[str, Any]) -> str:
     revision = f", revision {facts['revision']}" if facts.get("revision") else ""
     return f"digest {facts.get('digest', 'not known')}{revision}"
-
-
-def _render(template: str, scripts: Mapping[str, str], **values: Any) -> str:
-    """A page whose policy lets nothing run but these scripts, and nothing be fetched."""
-    from markupsafe import Markup
-
-    for name, script in scripts.items():
-        if "</script" in script.lower() or "<!--" in script:
-            raise ValueError(f"the script '{name}' would end its own element")
-    hashes = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts.values())
-    policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-    marked = {name: Markup(script) for name, script in scripts.items()}  # ours, and checked above
-    data = {name: Markup(values.pop(name)) for name in ("specs", "responses") if name in values}  # JSON
-    style = Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8"))  # ours
-    return _environment().get_template(template).render(policy=policy, style=style, **marked, **data, **values)
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-@cache
-def _program() -> str:
-    parts: Iterator[Path] = (_TEMPLATES / f"{name}.js" for name in ("page", "responses"))
-    return "\n".join(part.read_text(encoding="utf-8") for part in parts)
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip

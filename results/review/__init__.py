@@ -1,0 +1,1 @@
+"""Human review: which responses people label, on what sheet, and what they hand back."""
