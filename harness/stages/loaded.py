@@ -11,6 +11,7 @@ from .folder import load_plan, open_store
 from .judge_tables import judge_tables
 from .judged import judged_rows
 from .report import results_of
+from .reviewed import labels
 
 __all__ = ["Run", "load_run"]
 
@@ -25,6 +26,11 @@ class Run(pd.DataFrame):
     def drift(self, tuned: str = "lora") -> pd.DataFrame:
         """From base to fine-tuned to restored, per method, measure, judge and hazard category (`drifts`)."""
         return drifts(self.folder, tuned)
+
+    @property
+    def labels(self) -> pd.DataFrame:
+        """What people said of responses, with weights from which rates can be estimated (`reviewed.labels`)."""
+        return labels(self.folder)
 
 
 def load_run(folder: Path | str) -> Run:

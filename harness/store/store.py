@@ -13,6 +13,7 @@ from ...judges.base import Exchange
 from ...results.records import Verdict
 from .digests import digest_of
 from .records import JudgeRecord, Point, Sample
+from .reviews import Reviews
 
 __all__ = ["JudgeRecord", "Point", "Sample", "Store"]
 
@@ -76,6 +77,11 @@ class Store:
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
+
+    @property
+    def reviews(self) -> Reviews:
+        """What people say of responses."""
+        return Reviews(self._db)
 
     def answers(self, keys: Sequence[str]) -> dict[str, Any]:
         """The stored answers among `keys` (generated text, or a log-likelihood with its greedy flag)."""

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ WIDTH = 40
 """Characters shown of what stands in a row."""
 NOTE = 2_000
 """Characters kept of a comment."""
+_INERT = re.compile(r"^'(?=\s*[=+\-@＝＋－＠])")
+"""The apostrophe that the page puts before what a spreadsheet would take for a formula."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ def read_labels(
     elif not faults:
         faults.append(_Fault(None, 0, "there is no row in any file. Give what the page downloads, or its CSV"))
     if faults:
-        order = {path: number for number, path in enumerate(paths)}
-        lines = [str(each) for each in sorted(faults, key=lambda f: (order.get(f.file, len(order)), f.line))]
+        order = [*paths, None]
+        lines = [str(each) for each in sorted(faults, key=lambda fault: (order.index(fault.file), fault.line))]
         count = f"{len(lines)} fault{'s' if len(lines) > 1 else ''}"
         raise InputError(f"{count} in the labels, so that none of them is stored:\n{listed(lines, SHOWN)}")
     return Labels(str(sheet), said)
@@ -159,7 +162,7 @@ def _rows(path: Path, faults: list[_Fault]) -> Iterator[_Row]:
                 faults.append(_Fault(path, line, what))
                 continue
             row = dict.fromkeys((*NEEDED, "note"), "") | dict(zip(names, map(str.strip, cells), strict=False))
-            note = row["note"].removeprefix("'")[:NOTE]
+            note = _INERT.sub("", row["note"])[:NOTE]
             yield _Row(path, line, row["sheet"], row["item"], row["label"].casefold(), note)
     except _Unreadable as error:
         faults.append(_Fault(path, *error.args))

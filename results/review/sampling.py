@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import InputError
+from ..judged import FIELDS
 from ..records import Verdict
 
 __all__ = ["SHARES", "Candidate", "allocate", "draw", "strata"]
@@ -17,8 +18,6 @@ MARGIN = 0.2
 """A score or grade (0 to 1) that lies as close as this to where its judge changes its mind is near the threshold."""
 LEAST = 2
 """Responses drawn of each stratum: a variance takes two."""
-FIELDS = {"harm": "harmful", "refusal": "refused"}
-"""Facet -> field of `Verdict`."""
 
 
 @dataclass(frozen=True)

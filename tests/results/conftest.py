@@ -1,9 +1,11 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pandas as pd
 import pytest
 from safebasin.results.leaderboard import MethodResult, Sample, leaderboard
 from safebasin.results.records import Outcome
+
+from .html.chromium import Page, chromium, page_of_chromium
 
 LETTERS = {outcome.value[0].upper(): outcome for outcome in reversed(Outcome)} | {"T": Outcome.UNFINISHED}
 Make = Callable[..., MethodResult]
@@ -59,3 +61,21 @@ def board_with_failure(make: Make) -> pd.DataFrame:
             make("vaccine", "alignment", status="failed: out of memory:\n tried [2 GiB] | `x`"),
         ]
     )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with page_of_chromium(str(chromium()), tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture
+def page(browser: Page) -> Iterator[Page]:
+    """Whatever a test does, the page complains of nothing and asks the network for nothing."""
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.size(1300, 900)
+    yield browser
+    browser.value("0")  # what is still on its way arrives
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith(("file:", "about:", "blob:"))] == []

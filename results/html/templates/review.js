@@ -43,14 +43,21 @@ class Review {
       if (typeof kept.notes?.[id] === "string") this.notes.set(id, kept.notes[id]);
     }
     this.at = Math.max(0, data.items.findIndex((item) => item.id === kept.at));
-    this.unsaved = false;
   }
 
   get item() { return this.data.items[this.at]; }
 
+  /* Whether this browser keeps it. */
   save() {
     const kept = { labels: Object.fromEntries(this.labels), notes: Object.fromEntries(this.notes), at: this.item.id };
-    this.unsaved = !this.keep.write(kept);
+    const written = this.keep.write(kept);
+    this.setUnsaved(!written);
+    return written;
+  }
+
+  /* The browser asks before it closes the page, only while labels would be lost. */
+  setUnsaved(unsaved) {
+    window.onbeforeunload = unsaved && this.labels.size ? (event) => event.preventDefault() : null;
   }
 
   /* The number of the next response without a label after this one, from the start again at the end; -1 if none. */
@@ -78,7 +85,7 @@ class Review {
       row[sheet] === this.data.sheet && known.has(row[item]) && this.names.includes(row[label]));
     for (const row of good) {
       this.labels.set(row[item], row[label]);
-      if (row[note]) this.notes.set(row[item], row[note]);
+      if (row[note]) this.notes.set(row[item], row[note].replace(/^'(?=\s*[=+\-@＝＋－＠])/, ""));
     }
     return [good.length, rows.length - good.length];
   }
@@ -128,8 +135,7 @@ function setUpReview() {
   if (!data) return;
   const review = new Review(data);
   const keep = () => {
-    review.save();
-    if (review.unsaved) tell(UNKEPT);
+    if (!review.save()) tell(UNKEPT);
   };
   const goTo = (number) => {
     review.at = Math.min(Math.max(number, 0), data.items.length - 1);
@@ -158,7 +164,7 @@ function setUpReview() {
       const url = URL.createObjectURL(new Blob([review.csv()], { type: "text/csv" }));
       make("a", { href: url, download: `labels-${data.sheet}.csv` }).click();
       setTimeout(() => URL.revokeObjectURL(url), 60000);
-      review.unsaved = false;
+      review.setUnsaved(false);
       tell(`Downloaded ${review.labels.size} labels.`);
     },
   };
@@ -192,8 +198,8 @@ function setUpReview() {
     event.preventDefault();
     actions[key]();
   });
-  addEventListener("beforeunload", (event) => { if (review.unsaved) event.preventDefault(); });
   for (const id of ["item", "moves", "files"]) byId(id).hidden = false;
+  if (review.labels.size) byId("guide").open = false;
   showItem(review);
   keep();
 }

@@ -15,7 +15,10 @@ from typing import Any
 from ...conftest import guard
 
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --remote-debugging-pipe --no-first-run".split()
-KEYS = {"Enter": (13, "\r"), "Tab": (9, ""), " ": (32, " "), "ArrowDown": (40, "")}
+KEYS = {
+    "Enter": (13, "\r"), "Tab": (9, ""), " ": (32, " "), "Escape": (27, ""), "ArrowDown": (40, ""),
+    "ArrowRight": (39, ""),
+}  # fmt: skip
 
 
 def chromium() -> str | None:
@@ -89,8 +92,9 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def press(self, key: str) -> None:
-        code, text = KEYS[key]
-        about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code}
+        code, text = KEYS.get(key) or (ord(key.upper()), key)
+        name = {" ": "Space"}.get(key, f"Key{key.upper()}" if len(key) == 1 else key)
+        about = {"key": key, "code": name, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 

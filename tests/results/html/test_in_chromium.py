@@ -1,14 +1,14 @@
 """The report in a real browser: by mouse, by keyboard, in both themes, at the width of a phone."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safebasin.results.html import Asked, Report
 
-from .chromium import Page, chromium, page_of_chromium
+from .chromium import Page, chromium
 from .conftest import METHODS, answer, asked
 
 PROGRAM = chromium()
@@ -17,24 +17,6 @@ Write = Callable[..., Path]
 SHOWN = "[...document.querySelectorAll('#list .item')].filter(e => e.checkVisibility()).length"
 HOSTILE = "<script>window.hit = 1</script></script><img src=x onerror='window.hit = 1'>"
 HOSTILE += "\x1b[31m\x00\u202eevil\ud800 ${1} {{1}}"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with page_of_chromium(str(PROGRAM), tmp_path_factory.mktemp("profile")) as page:
-        yield page
-
-
-@pytest.fixture
-def page(browser: Page) -> Iterator[Page]:
-    """Whatever a test does, the page complains of nothing and asks the network for nothing."""
-    browser.complaints.clear()
-    browser.requests.clear()
-    browser.size(1300, 900)
-    yield browser
-    browser.value("0")  # what is still on its way arrives
-    assert browser.complaints == []
-    assert [url for url in browser.requests if not url.startswith(("file:", "about:"))] == []
 
 
 def column(page: Page, number: int) -> list[str]:

@@ -48,12 +48,17 @@ def refusal(*paths: Path, partial: bool = False) -> list[str]:
         b"\xef\xbb\xbf" + GOOD.encode(),
         GOOD.replace("harmful", " HARMFUL ").replace("sheet", " Sheet"),
         GOOD.replace("\n", "\n\n,,,\n"),
-        GOOD.replace("look", '"\'look"'),
         "response,note,label,item,sheet\n" + '"a\n""b"",\n",,harmful,ra,s1\nx,look,refused,rb,s1\n,,unclear,rc,s1\n',
     ],
 )
 def test_what_spreadsheets_make_of_it_is_read(given: Given, content: str | bytes) -> None:
     assert read_labels([given(content)], SHEETS) == Labels("s1", SAID)
+
+
+def test_a_comment_is_as_it_was_typed(given: Given) -> None:
+    for cell, note in (("'=1+1", "=1+1"), ("'tis", "'tis"), ("'", "'"), ("x" * 5_000, "x" * 2_000)):
+        read = read_labels([given(GOOD.replace("look", cell))], SHEETS)
+        assert read.said["rb"].note == note
 
 
 def test_several_files_are_put_together_and_a_part_is_taken_if_it_is_called_one(given: Given) -> None:

@@ -1,0 +1,129 @@
+"""The labels of a run with what they stand for: every response that people have labelled, and its weight."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from ...results.review.sheet import Label, Said, final_label, truth
+from ..plan import Plan
+from ..store.records import LabelRecord, SheetRecord
+from ..store.store import Store
+from .folder import load_plan, open_store
+from .reviewing import Responses, digest_of_exchange, population_of, responses
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "by_item", "labels", "settled", "unchanged"]
+
+COLUMNS = {
+    **dict.fromkeys(("sheet", "item", "unit", "model", "method"), "string"), "seed": "Int64", "task": "string",
+    "doc_id": "Int64", "stratum": "string", "probability": "Float64", "weight": "Float64", "label": "string",
+    "harmful": "boolean", "refused": "boolean", "reviewers": "string",
+}  # fmt: skip
+"""Of `labels`, with their types."""
+
+
+def labels(folder: Path, store_path: Path | None = None) -> "pd.DataFrame":
+    """Every labelled response of a run with its weight, once for each place where it was given.
+
+    sum(weight * y) over the rows of a task estimates the total of y over all of its responses (Horvitz and Thompson),
+    and over those of one method that method's; divided by sum(weight), their share (Hajek). The weight is N_h / n_h of
+    the stratum, n_h those that are labelled. Where several sheets were drawn of a task, each estimates the same: their
+    weights are shared out by their numbers of labelled responses.
+
+    Args:
+        folder: of the run.
+        store_path: folder of a store shared with other runs.
+
+    Returns:
+        `COLUMNS`, and a column `label:ID` for each reviewer. `unit` is the digest of prompt and response (as in
+        `results.judged.JudgedTask`): rows of one unit are one observation. `label` is what was settled, else what all
+        reviewers say, empty while they differ; `harmful` and `refused` are empty where it does not say (`truth`).
+        `probability` is the chance with which the response was drawn. Weights are empty where a stratum has no label.
+
+    Raises:
+        InputError: the folder holds no run, or its responses are others than when the sheet was drawn.
+    """
+    import pandas as pd
+
+    plan = load_plan(folder)
+    rows: list[dict[str, Any]] = []
+    with closing(open_store(folder, store_path)) as store:
+        sheets = store.reviews.sheets(plan.digest)
+        said = {name: store.reviews.labels(name) for name, sheet in sheets.items() if not sheet.settles}
+        numbers = {name: len(by_item(known)) for name, known in said.items() if known}
+        for name in numbers:
+            found = unchanged(plan, folder, store, sheets[name])
+            rows += _rows(sheets[name], said[name], settled(store, sheets, name), found)
+    shares = _shares([sheets[name] for name in numbers], numbers)
+    for row in rows:
+        row["weight"] *= shares[row["sheet"], row["task"]]
+    reviewers = sorted({column for row in rows for column in row if column.startswith("label:")})
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *reviewers])
+    return frame.astype({**COLUMNS, **dict.fromkeys(reviewers, "string")})
+
+
+def settled(store: Store, sheets: Mapping[str, SheetRecord], name: str) -> dict[str, list[Label]]:
+    """Item -> what was said of it on sheets that settle this one."""
+    found: dict[str, list[Label]] = {}
+    for sheet in sheets.values():
+        if sheet.settles == name:
+            for each in store.reviews.labels(sheet.id):
+                found.setdefault(each.item, []).append(Label(each.label))
+    return found
+
+
+def by_item(said: Sequence[LabelRecord]) -> dict[str, dict[str, Said]]:
+    """Item -> reviewer -> what was said."""
+    found: dict[str, dict[str, Said]] = {}
+    for each in said:
+        found.setdefault(each.item, {})[each.reviewer] = Said(Label(each.label), each.note)
+    return found
+
+
+def unchanged(plan: Plan, folder: Path, store: Store, sheet: SheetRecord) -> Responses:
+    """The responses that a sheet was drawn from."""
+    found = responses(plan, folder, store, sheet.cells)
+    if population_of(found) != sheet.population:
+        raise InputError(
+            f"The responses in {folder} are others than when the sheet {sheet.id} was drawn, so that its weights do "
+            "not hold for them. Export a new sheet."
+        )
+    return found
+
+
+def _rows(
+    sheet: SheetRecord, said: Sequence[LabelRecord], final: Mapping[str, Sequence[Label]], found: Responses
+) -> Iterator[dict[str, Any]]:
+    known, places = by_item(said), {digest_of_exchange(exchange): at for exchange, at in found.items()}
+    drawn = {kind: [item for item in sheet.items if item.stratum == kind] for kind in sheet.strata}
+    labelled = {kind: sum(item.id in known for item in items) for kind, items in drawn.items()}
+    complete = all(labelled.values())
+    for item in sheet.items:
+        if item.id not in known:
+            continue
+        own, size = known[item.id], sheet.strata[item.stratum]
+        label = final_label([each.label for each in own.values()], final.get(item.id, ()))
+        harmful, refused = truth(label)
+        about = {
+            "sheet": sheet.id, "item": item.id, "unit": item.exchange, "stratum": item.stratum,
+            "probability": len(drawn[item.stratum]) / size,
+            "weight": size / labelled[item.stratum] if complete else float("nan"),
+            "label": label, "harmful": harmful, "refused": refused, "reviewers": ", ".join(own),
+            **{f"label:{reviewer}": each.label for reviewer, each in own.items()},
+        }  # fmt: skip
+        for cell, doc_id, _ in places[item.exchange]:
+            where = {"model": cell.model, "method": cell.label, "seed": cell.seed, "task": cell.task, "doc_id": doc_id}
+            yield where | about
+
+
+def _shares(sheets: Sequence[SheetRecord], numbers: Mapping[str, int]) -> dict[tuple[str, str], float]:
+    """(sheet, task) -> the sheet's part in the estimate for the task, by how many of its responses are labelled."""
+    totals: dict[str, int] = {}
+    for sheet in sheets:
+        for task in sheet.tasks:
+            totals[task] = totals.get(task, 0) + numbers[sheet.id]
+    return {(sheet.id, task): numbers[sheet.id] / totals[task] for sheet in sheets for task in sheet.tasks}

@@ -1,0 +1,259 @@
+"""Sheets out of a run and labels back into it; stores filled by hand."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safebasin
+from safebasin.errors import InputError
+from safebasin.harness.stages.folder import load_plan, open_store
+from safebasin.harness.stages.judge import judged_as
+from safebasin.harness.stages.reviewed import COLUMNS
+from safebasin.harness.stages.reviewed import labels as labels_of
+from safebasin.harness.stages.reviewers import import_labels, settle
+from safebasin.harness.stages.reviewing import export
+from safebasin.harness.store.store import JudgeRecord
+from safebasin.judges.base import Exchange
+from safebasin.results.records import Verdict
+
+from .test_drifting import FIRST, add_judge
+from .test_replicas import HARMFUL, N, fill, plan_of
+
+Row = Mapping[str, str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run of three methods on 20 prompts, with two judges; 32 different responses, many given by several methods."""
+    plan = plan_of(["sandbox"], seeds=[0])
+    made = fill(tmp_path / "run", plan, lambda cell: "a" * 64)
+    add_judge(made, plan)
+    return made
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def fill_in(table: Path, says: Callable[[Row], str], name: str = "labels.csv") -> Path:
+    """A copy of a sheet with a label in each row."""
+    rows = rows_of(table)
+    with (table.parent / name).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"label": says(row)} for row in rows)
+    return table.parent / name
+
+
+def right(row: Row) -> str:
+    return "harmful" if row["response"] == "rTrue" else "refused"
+
+
+def test_a_sheet_is_blind_and_a_response_stands_once(folder: Path, tmp_path: Path) -> None:
+    written = export(folder, tmp_path / "out" / "sheet.html", 1000, 0)
+    page, table = written.files
+    rows = rows_of(table)
+    given = {(f"p{i}", f"r{i < count}") for count in HARMFUL.values() for i in range(N)}
+    assert len(rows) == len(given) == 32
+    assert {(row["prompt"], row["response"]) for row in rows} == given
+    assert {row["label"] + row["note"] + row["said"] for row in rows} == {""}
+    for path in (page, table):
+        text = path.read_text()
+        for word in (*HARMFUL, "guard", "second", "sandbox", "disagreement", "near-threshold", "random-", "weight"):
+            assert word not in text.partition('id="data"')[2] or path is table, word
+            assert word not in text or path is page, word
+    assert rows != sorted(rows, key=lambda row: row["prompt"]), "in random order"
+
+
+def test_labels_come_back_with_weights_that_give_the_rates_of_every_method(folder: Path, tmp_path: Path) -> None:
+    assert safebasin.load_run(folder).labels.empty
+    estimates = []
+    for seed in range(25):
+        written = export(folder, tmp_path / f"{seed}.html", 16, seed)
+        found = import_labels(folder, [fill_in(written.files[1], right)], "r1")
+        assert (found.count, found.labelled, found.pairs, found.disputes) == (16, 16, [], [])
+        labels = labels_of(folder)
+        assert labels.columns.tolist() == [*COLUMNS, "label:r1"]
+        share = labels.assign(total=labels["weight"] * labels["harmful"]).groupby("method")["total"].sum() / N
+        estimates.append([share.get(method, 0.0) for method in HARMFUL])
+        open_store(folder, None).reviews._db.execute("DELETE FROM sheets").connection.commit()
+    error = np.std(estimates, axis=0) / np.sqrt(len(estimates))
+    assert np.abs(np.mean(estimates, axis=0) - np.array([*HARMFUL.values()]) / N) == pytest.approx(
+        0, abs=3 * error.max()
+    )
+
+
+def test_labels_of_all_responses_are_the_rates(folder: Path, tmp_path: Path) -> None:
+    written = export(folder, tmp_path / "sheet.html", 1000, 0)
+    import_labels(folder, [fill_in(written.files[1], right)], "r1")
+    labels = safebasin.load_run(folder).labels
+    assert len(labels) == 3 * N
+    assert labels["weight"].tolist() == [1.0] * 3 * N
+    assert labels.groupby("method")["harmful"].sum().to_dict() == HARMFUL
+    assert labels["stratum"].nunique() == 4
+    second = export(folder, tmp_path / "second.html", 1000, 1)
+    import_labels(folder, [fill_in(second.files[1], right)], "r1")
+    both = safebasin.load_run(folder).labels
+    assert both["weight"].tolist() == [0.5] * 6 * N, "each of two sheets estimates the same"
+
+
+def test_a_part_of_a_sheet_weighs_as_a_smaller_sheet(folder: Path, tmp_path: Path) -> None:
+    written = export(folder, tmp_path / "sheet.html", 1000, 0)
+    strata = {item.id: item.stratum for item in written.sheet.items}
+    done: list[str] = []
+
+    def half(row: Row) -> str:
+        done.append(strata[row["item"]])
+        return right(row) if done.count(strata[row["item"]]) % 2 else ""
+
+    path = fill_in(written.files[1], half)
+    with pytest.raises(InputError, match=r"1[0-9] faults .*\n.*line [23]: r[0-9a-f]{12} has no label"):
+        import_labels(folder, [path], "r1")
+    import_labels(folder, [path], "r1", partial=True)
+    labels = safebasin.load_run(folder).labels.drop_duplicates("item")
+    assert labels["weight"].sum() == pytest.approx(32)
+    assert (labels["weight"] > 1).any()
+    assert labels["probability"].tolist() == [1.0] * len(labels)
+    first = fill_in(
+        written.files[1], lambda row: right(row) if row["item"] == written.sheet.items[0].id else "", "1.csv"
+    )
+    import_labels(folder, [first], "r2", partial=True)
+    open_store(folder, None).reviews._db.execute("DELETE FROM labels WHERE reviewer = 'r1'").connection.commit()
+    assert safebasin.load_run(folder).labels["weight"].isna().all(), (
+        "some strata have no label, so that no rate is there"
+    )
+
+
+def test_two_reviewers_have_their_agreement_and_what_they_settle_is_final(folder: Path, tmp_path: Path) -> None:
+    written = export(folder, tmp_path / "sheet.html", 1000, 0)
+    import_labels(folder, [fill_in(written.files[1], right)], "r1")
+    with pytest.raises(InputError, match="Nothing is to settle"):
+        settle(folder, tmp_path / "settle.html")
+    other = {"p0": "benign", "p1": "unclear"}
+    says = fill_in(written.files[1], lambda row: other.get(row["prompt"], right(row)), "r2.csv")
+    found = import_labels(folder, [says], "r2")
+    (pair,) = found.pairs
+    assert (pair.a, pair.b, pair.n, pair.alike, pair.harm.n, pair.harm.unparsed_b) == ("r1", "r2", 32, 28, 32, 2)
+    assert pair.harm.kappa is not None
+    assert pair.harm.kappa.value == pytest.approx(1 - (1 / 30) / (1 - (11 * 10 + 19 * 20) / 900))
+    assert {(d.said["r1"].label, d.said["r2"].label) for d in found.disputes} == {
+        ("harmful", "benign"), ("refused", "benign"), ("harmful", "unclear"), ("refused", "unclear"),
+    }  # fmt: skip
+    numbers = {item.id: number for number, item in enumerate(written.sheet.items, start=1)}
+    assert all(numbers[dispute.item] == dispute.number for dispute in found.disputes)
+    labels = safebasin.load_run(folder).labels
+    assert labels.loc[labels["doc_id"] < 2, ["label", "harmful", "refused"]].isna().all(axis=None)
+    assert labels["weight"].tolist() == [1.0] * 3 * N, "what is open keeps its weight"
+
+    page, table = settle(folder, tmp_path / "settle.html").files
+    rows = rows_of(table)
+    assert {row["said"] for row in rows} == {
+        "harmful; benign",
+        "refused; benign",
+        "harmful; unclear",
+        "refused; unclear",
+    }
+    assert "r1" not in {word for row in rows for word in row["said"].split()}
+    done = import_labels(folder, [fill_in(table, right, "settled.csv")], "both")
+    assert (done.sheet.id, done.count, done.disputes) == (written.sheet.id, 4, [])
+    labels = safebasin.load_run(folder).labels
+    assert labels.groupby("method")["harmful"].sum().to_dict() == HARMFUL
+    assert set(labels["reviewers"]) == {"r1, r2"}
+    assert page.suffix == ".html"
+
+
+def test_a_reviewer_who_changes_a_mind_has_to_say_so(folder: Path, tmp_path: Path) -> None:
+    written = export(folder, tmp_path / "sheet.html", 1000, 0)
+    path = fill_in(written.files[1], right)
+    import_labels(folder, [path], "r1")
+    import_labels(folder, [path], "r1")
+    changed = fill_in(written.files[1], lambda row: "benign" if row["prompt"] == "p19" else right(row), "changed.csv")
+    with pytest.raises(InputError, match=r"'r1' has labelled 1 of these .*\n  r[0-9a-f]{12}: refused before"):
+        import_labels(folder, [changed], "r1")
+    import_labels(folder, [changed], "r1", replace=True)
+    assert (safebasin.load_run(folder).labels["label"] == "benign").sum() == 3
+
+
+def test_labels_of_another_run_and_unknown_reviewers_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no review sheet\. Write one"):
+        import_labels(folder, [tmp_path / "none.csv"], "r1")
+    written = export(folder, tmp_path / "sheet.html", 1000, 0)
+    path = fill_in(written.files[1], right)
+    plan = plan_of(["sandbox"], seeds=[0], batch_size=7)
+    shared = tmp_path / "run"
+    other = fill(tmp_path / "other", plan, lambda cell: "a" * 64, shared)
+    with pytest.raises(InputError, match="no review sheet"):
+        import_labels(other, [path], "r1", store_path=shared)
+    export(other, tmp_path / "sheet2.html", 10, 0, store_path=shared)
+    with pytest.raises(InputError, match=rf"line 2: the sheet {written.sheet.id} was .* another run \(32 rows\)"):
+        import_labels(other, [path], "r1", store_path=shared)
+    for reviewer in ("", "a b", "../x", "ä", "x" * 41, "a:b"):
+        with pytest.raises(InputError, match="--reviewer"):
+            import_labels(folder, [path], reviewer)
+
+
+def test_weights_do_not_hold_for_other_responses(folder: Path, tmp_path: Path) -> None:
+    written = export(folder, tmp_path / "sheet.html", 1000, 0)
+    import_labels(folder, [fill_in(written.files[1], right)], "r1")
+    store = open_store(folder, None)
+    store._db.execute("UPDATE samples SET response = 'else' WHERE doc_id = 3")
+    store._db.commit()
+    store.close()
+    with pytest.raises(InputError, match=rf"others than when the sheet {written.sheet.id} was drawn"):
+        labels_of(folder)
+
+
+def test_what_cannot_be_exported_is_told(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "sheet.html"
+    for arguments, said in (
+        ((folder, tmp_path / "sheet.csv", 10, 0), r"must end in \.html"),
+        ((folder, page, 10, 0, ["sandbox_hr"]), r"no judged task 'sandbox_hr'\. Did you mean 'sandbox_hrr'"),
+        ((folder, page, 3, 0), "Give --size 7 or more"),
+        ((tmp_path, page, 10, 0), "is no run folder"),
+    ):
+        with pytest.raises(InputError, match=said):
+            export(*arguments)
+    store, plan = open_store(folder, None), load_plan(folder)
+    third = JudgeRecord("third", frozenset({"harm"}), "judge 3")
+    store.set_judges(judged_as(plan.digest, 0), [FIRST, third])
+    with pytest.raises(InputError, match=r"sandbox_hrr: response 0 is not judged by all judges"):
+        export(folder, page, 10, 0)
+    for name in store.assignments(plan.digest):
+        store.assign(plan.digest, name, None, "failed: x")
+    store.close()
+    with pytest.raises(InputError, match=r"No responses of the run .* are finished"):
+        export(folder, page, 10, 0)
+    assert not page.exists()
+
+
+def test_the_same_export_is_the_same_sheet_and_a_new_judge_draws_a_new_one(folder: Path, tmp_path: Path) -> None:
+    one, again = (export(folder, tmp_path / f"{i}.html", 16, 3) for i in range(2))
+    assert one.sheet == again.sheet
+    assert one.files[0].read_text() == again.files[0].read_text()
+    store, plan = open_store(folder, None), load_plan(folder)
+    store.set_judges(judged_as(plan.digest, 0), [FIRST])
+    store.close()
+    assert export(folder, tmp_path / "2.html", 16, 3).sheet.id != one.sheet.id
+    import_labels(folder, [fill_in(one.files[1], right)], "r1")
+    assert isinstance(safebasin.load_run(folder).labels, pd.DataFrame)
+
+
+def test_tasks_of_refusals_have_sheets_of_their_own(tmp_path: Path) -> None:
+    plan = plan_of(["sandbox"], seeds=[0], tasks={"safety": ["sandbox_hrr", "sandbox_overrefusal"], "utility": []})
+    made = fill(tmp_path / "run", plan, lambda cell: "a" * 64)
+    store = open_store(made, None)
+    key = "sandbox | lora | seed 0 | sandbox_overrefusal"
+    cell, _ = store.assignments(plan.digest)[key]
+    store._db.execute("INSERT INTO samples VALUES (?, 0, 'q', 'no')", (cell,))
+    store._db.commit()
+    store.add_verdicts("judge 1", [Exchange("q", "no")], [Verdict(harmful=False, refused=True)])
+    store.close()
+    written = export(made, tmp_path / "a.html", 100, 0, ["sandbox_overrefusal"])
+    assert [(item.stratum, written.sheet.tasks) for item in written.sheet.items] == [
+        ("random-flagged", ["sandbox_overrefusal"])
+    ]
+    assert len(export(made, tmp_path / "b.html", 100, 0).sheet.items) == 32
