@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .shared import StoreOption, console_of_output
+from .shared import StoreOption, add_command, console_of_output
 
 if TYPE_CHECKING:
     from ...results.hierarchy import Estimate
@@ -30,7 +30,7 @@ def export(
     size: Annotated[int, typer.Option("--size", min=1, help="How many responses.")] = 200,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Decides which responses, and their order.")] = 0,
     task: Annotated[
-        list[str] | None, typer.Option("--task", help="Judged task; may be repeated (default: those that count harm).")
+        list[str] | None, typer.Option("--task", help="Judged task; may be repeated (default: those of HRR).")
     ] = None,
     store: StoreOption = None,
 ) -> None:
@@ -79,6 +79,7 @@ def show(found: "Imported", folder: Path, console: Console) -> None:
     """
     about = f"Stored {found.count} labels of '{found.reviewer}'; {found.labelled} of {len(found.sheet.items)} responses"
     console.print(Text(f"{about} of sheet {found.sheet.id} are labelled."), soft_wrap=True)
+    console.print(Text(_written(found, folder)), soft_wrap=True)
     if found.pairs:
         console.print(_pairs(found.pairs))
         key = (
@@ -92,6 +93,19 @@ def show(found: "Imported", folder: Path, console: Console) -> None:
         if len(found.disputes) > LISTED:
             console.print(Text(f"  and {len(found.disputes) - LISTED} more", style="dim"))
         console.print(Text(f"Next: safebasin review settle {folder} --output settle.html"), soft_wrap=True)
+
+
+def _written(found: "Imported", folder: Path) -> str:
+    from ..stages.labelling import LABELS
+
+    if found.written is None:
+        return (
+            f"{folder / LABELS} is not written: it was made otherwise, or some kind of response has no label yet, so "
+            "that no rate can be estimated."
+        )
+    open_ = int(found.written["harmful"].isna().sum())
+    left = f"; {open_} that are unclear or not settled correct nothing" if open_ else ""
+    return f"{folder / LABELS}: {len(found.written)} labelled responses correct the rates of `safebasin report`{left}."
 
 
 def _show_exported(written: "Exported", folder: Path, console: Console) -> None:
@@ -142,27 +156,11 @@ def _dispute(dispute: "Dispute") -> str:
 def add_to(app: typer.Typer) -> None:
     """Adds the commands; the help of each opens with an example, which the tests run."""
     group = typer.Typer(no_args_is_help=True)
-    for name, command, example, what in (
-        (
-            "export",
-            export,
-            "export runs/sandbox --output sheet.html --size 40",
-            "Writes a blind sheet on which people say what each response is: more of those on which judges may err.",
-        ),
-        (
-            "import",
-            import_,
-            "import runs/sandbox labels.csv --reviewer r1",
-            "Checks and stores what a reviewer said; says how far two reviewers agree, and lists what to settle.",
-        ),
-        (
-            "settle",
-            settle,
-            "settle runs/sandbox --output settle.html",
-            "Writes a sheet of the responses that reviewers label differently; labels on it are final.",
-        ),
-    ):
-        help_ = f"Example: safebasin review {example}\n\n{what}"
-        group.command(name, help=help_, short_help=what)(command)
+    what = "Writes a blind sheet on which people say what each response is: more of those on which judges may err."
+    add_command(group, export, "review export runs/sandbox --output sheet.html --size 40", what)
+    what = "Checks and stores what a reviewer said; says how far two reviewers agree, and lists what to settle."
+    add_command(group, import_, "review import runs/sandbox labels.csv --reviewer r1", what, "import")
+    what = "Writes a sheet of the responses that reviewers label differently; labels on it are final."
+    add_command(group, settle, "review settle runs/sandbox --output settle.html", what)
     what = "Human review: a blind sheet out, labels in, agreement of reviewers."
     app.add_typer(group, name="review", help=what, short_help=what)

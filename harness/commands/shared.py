@@ -24,9 +24,11 @@ def console_of_output() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "140")))
 
 
-def add_command(app: typer.Typer, command: Callable[..., None], example: str, what: str) -> None:
-    """Adds a command whose help opens with an example; the tests run it."""
-    app.command(help=f"Example: safebasin {example}\n\n{what}", short_help=what)(command)
+def add_command(
+    app: typer.Typer, command: Callable[..., None], example: str, what: str, name: str | None = None
+) -> None:
+    """Adds a command whose help opens with an example, which the tests run; it has the function's name by default."""
+    app.command(name, help=f"Example: safebasin {example}\n\n{what}", short_help=what)(command)
 
 
 def folded(prompt: str) -> str:

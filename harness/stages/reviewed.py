@@ -1,22 +1,25 @@
 """The labels of a run with what they stand for: every response that people have labelled, and its weight."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from ...results.export import replace_text
 from ...results.review.sheet import Label, Said, final_label, truth
 from ..plan import Plan
 from ..store.records import LabelRecord, SheetRecord
 from ..store.store import Store
 from .folder import load_plan, open_store
+from .labelling import LABELS
 from .reviewing import Responses, digest_of_exchange, population_of, responses
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "by_item", "labels", "settled", "unchanged"]
+__all__ = ["COLUMNS", "by_item", "labels", "settled", "unchanged", "write_labels"]
 
 COLUMNS = {
     **dict.fromkeys(("sheet", "item", "unit", "model", "method"), "string"), "seed": "Int64", "task": "string",
@@ -24,6 +27,9 @@ COLUMNS = {
     "harmful": "boolean", "refused": "boolean", "reviewers": "string",
 }  # fmt: skip
 """Of `labels`, with their types."""
+_IDENTITY = ["model", "method", "seed", "task", "doc_id"]
+_OURS = "sheet,item,"
+"""How a labels.csv that was written here begins."""
 
 
 def labels(folder: Path, store_path: Path | None = None) -> "pd.DataFrame":
@@ -53,17 +59,56 @@ def labels(folder: Path, store_path: Path | None = None) -> "pd.DataFrame":
     rows: list[dict[str, Any]] = []
     with closing(open_store(folder, store_path)) as store:
         sheets = store.reviews.sheets(plan.digest)
-        said = {name: store.reviews.labels(name) for name, sheet in sheets.items() if not sheet.settles}
-        numbers = {name: len(by_item(known)) for name, known in said.items() if known}
-        for name in numbers:
-            found = unchanged(plan, folder, store, sheets[name])
-            rows += _rows(sheets[name], said[name], settled(store, sheets, name), found)
-    shares = _shares([sheets[name] for name in numbers], numbers)
+        said = {name: by_item(store.reviews.labels(name)) for name, sheet in sheets.items() if not sheet.settles}
+        for name, known in said.items():
+            if known:
+                found = unchanged(plan, folder, store, sheets[name])
+                rows += _rows(sheets[name], known, settled(store, sheets, name), found)
+    shares = _shares([sheets[name] for name, known in said.items() if _is_complete(sheets[name], known)], said)
     for row in rows:
-        row["weight"] *= shares[row["sheet"], row["task"]]
+        row["weight"] *= shares.get((row["sheet"], row["task"]), float("nan"))
     reviewers = sorted({column for row in rows for column in row if column.startswith("label:")})
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *reviewers])
     return frame.astype({**COLUMNS, **dict.fromkeys(reviewers, "string")})
+
+
+def write_labels(folder: Path, store_path: Path | None = None) -> "pd.DataFrame | None":
+    """Writes labels.csv into the run folder, by which every report corrects its rates.
+
+    One row per response: the weights of one that is on several sheets are added, and where its labels differ it has
+    none. A file of that name which was made otherwise is left alone.
+
+    Returns:
+        What was written; None where nothing was, as no sheet has labels in all of its strata or the file is another's.
+
+    Raises:
+        InputError: as in `labels`, or the file cannot be written.
+    """
+    path = folder / LABELS
+    try:
+        if not path.read_text(encoding="utf-8").startswith(_OURS):
+            return None
+    except OSError:
+        pass  # there is none yet
+    except UnicodeDecodeError:
+        return None
+    frame = labels(folder, store_path).dropna(subset="weight")
+    if frame.empty:
+        return None
+    grouped = frame.groupby(_IDENTITY, sort=False, as_index=False)
+    whole = grouped.agg({**dict.fromkeys(("sheet", "item", "stratum"), "first"), "weight": "sum"})
+    for name in ("label", "harmful", "refused"):
+        whole[name] = grouped[name].agg(_only)[name]
+    order = ["sheet", "item", *_IDENTITY, "stratum", "weight", "label", "harmful", "refused"]
+    replace_text(path, whole[order].to_csv(index=False, float_format="%.12g", lineterminator="\n"))
+    return whole
+
+
+def _only(values: "pd.Series[Any]") -> Any:
+    """What all of them are; empty where they differ, or one is empty."""
+    import pandas as pd
+
+    return values.iloc[0] if values.nunique(dropna=False) == 1 else pd.NA
 
 
 def settled(store: Store, sheets: Mapping[str, SheetRecord], name: str) -> dict[str, list[Label]]:
@@ -96,12 +141,11 @@ def unchanged(plan: Plan, folder: Path, store: Store, sheet: SheetRecord) -> Res
 
 
 def _rows(
-    sheet: SheetRecord, said: Sequence[LabelRecord], final: Mapping[str, Sequence[Label]], found: Responses
+    sheet: SheetRecord, known: Mapping[str, Mapping[str, Said]], final: Mapping[str, Sequence[Label]], found: Responses
 ) -> Iterator[dict[str, Any]]:
-    known, places = by_item(said), {digest_of_exchange(exchange): at for exchange, at in found.items()}
-    drawn = {kind: [item for item in sheet.items if item.stratum == kind] for kind in sheet.strata}
-    labelled = {kind: sum(item.id in known for item in items) for kind, items in drawn.items()}
-    complete = all(labelled.values())
+    places = {digest_of_exchange(exchange): at for exchange, at in found.items()}
+    drawn = Counter(item.stratum for item in sheet.items)
+    labelled = Counter(item.stratum for item in sheet.items if item.id in known)
     for item in sheet.items:
         if item.id not in known:
             continue
@@ -110,8 +154,7 @@ def _rows(
         harmful, refused = truth(label)
         about = {
             "sheet": sheet.id, "item": item.id, "unit": item.exchange, "stratum": item.stratum,
-            "probability": len(drawn[item.stratum]) / size,
-            "weight": size / labelled[item.stratum] if complete else float("nan"),
+            "probability": drawn[item.stratum] / size, "weight": size / labelled[item.stratum],
             "label": label, "harmful": harmful, "refused": refused, "reviewers": ", ".join(own),
             **{f"label:{reviewer}": each.label for reviewer, each in own.items()},
         }  # fmt: skip
@@ -120,10 +163,14 @@ def _rows(
             yield where | about
 
 
-def _shares(sheets: Sequence[SheetRecord], numbers: Mapping[str, int]) -> dict[tuple[str, str], float]:
+def _is_complete(sheet: SheetRecord, known: Collection[str]) -> bool:
+    """Whether each stratum has a label, so that weights stand for all responses."""
+    return {*sheet.strata} == {item.stratum for item in sheet.items if item.id in known}
+
+
+def _shares(sheets: Sequence[SheetRecord], known: Mapping[str, Collection[str]]) -> dict[tuple[str, str], float]:
     """(sheet, task) -> the sheet's part in the estimate for the task, by how many of its responses are labelled."""
-    totals: dict[str, int] = {}
+    totals: Counter[str] = Counter()
     for sheet in sheets:
-        for task in sheet.tasks:
-            totals[task] = totals.get(task, 0) + numbers[sheet.id]
-    return {(sheet.id, task): numbers[sheet.id] / totals[task] for sheet in sheets for task in sheet.tasks}
+        totals.update(dict.fromkeys(sheet.tasks, len(known[sheet.id])))
+    return {(sheet.id, task): len(known[sheet.id]) / totals[task] for sheet in sheets for task in sheet.tasks}

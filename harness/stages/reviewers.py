@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +21,11 @@ from ..store.digests import digest_of
 from ..store.records import LabelRecord, SheetRecord
 from ..store.store import Store
 from .folder import load_plan, open_store
-from .reviewed import by_item, settled, unchanged
+from .reviewed import by_item, settled, unchanged, write_labels
 from .reviewing import Exported, digest_of_exchange
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Dispute", "Imported", "Pair", "import_labels", "settle"]
 
@@ -68,6 +72,8 @@ class Imported:
     """Items of the sheet that somebody has labelled."""
     pairs: Sequence[Pair]
     disputes: Sequence[Dispute]
+    written: "pd.DataFrame | None"
+    """labels.csv of the run folder, as it was written (`reviewed.write_labels`)."""
 
 
 def import_labels(
@@ -78,7 +84,7 @@ def import_labels(
     replace: bool = False,
     store_path: Path | None = None,
 ) -> Imported:
-    """Stores the labels of one reviewer, if nothing is wrong with any of them.
+    """Stores the labels of one reviewer, if nothing is wrong with any of them, and writes labels.csv anew.
 
     Args:
         folder: of the run.
@@ -111,7 +117,8 @@ def import_labels(
         disputes = list(_disputes(drawn, said, settled(store, sheets, drawn.id)))
     reviewers = dict.fromkeys(each.reviewer for each in said)
     pairs = [pair for a, b in combinations(reviewers, 2) if (pair := _pair(a, b, said)).n]
-    return Imported(drawn, reviewer, len(read.said), len({each.item for each in said}), pairs, disputes)
+    labelled, written = len({each.item for each in said}), write_labels(folder, store_path)
+    return Imported(drawn, reviewer, len(read.said), labelled, pairs, disputes, written)
 
 
 def settle(folder: Path, output: Path, sheet: str | None = None, store_path: Path | None = None) -> Exported:

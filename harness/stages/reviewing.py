@@ -13,7 +13,7 @@ from ...results.judged import FACETS
 from ...results.method_result import ROLES, MethodResult
 from ...results.records import Verdict
 from ...results.review.page import write_sheet
-from ...results.review.sampling import Candidate, draw, strata
+from ...results.review.sampling import SHARES, Candidate, draw, strata
 from ...results.review.sheet import Item, Sheet
 from ..plan import Cell, Plan
 from ..store.digests import digest_of
@@ -59,7 +59,7 @@ def export(
         output: the page; the CSV goes beside it.
         size: how many responses; all, where there are fewer.
         seed: decides which, and their order.
-        tasks: of the run's judged tasks; those that count harm by default.
+        tasks: of the run's judged tasks; those of the headline (HRR) by default, as labels are dear.
         store_path: folder of a store shared with other runs.
 
     Raises:
@@ -127,7 +127,7 @@ def _tasks(plan: Plan, folder: Path, tasks: Sequence[str]) -> list[str]:
     for task in tasks:
         if task not in roles:
             raise InputError(f"The run in {folder} has no judged task '{task}'. {suggest(task, roles)}")
-    return [*dict.fromkeys(tasks)] or [task for task, role in roles.items() if FACETS[role] == "harm"] or [*roles]
+    return [*dict.fromkeys(tasks)] or [task for task, role in roles.items() if role == "hrr"] or [*roles]
 
 
 def _strata(plan: Plan, folder: Path, store: Store, found: Responses) -> list[str]:
@@ -166,7 +166,7 @@ def _drawn(
         tasks=list(tasks),
         cells=sorted(names),
         population=population,
-        strata={name: kinds.count(name) for name in dict.fromkeys(kinds)},
+        strata={name: kinds.count(name) for name in SHARES if name in kinds},
     )
 
 

@@ -101,6 +101,40 @@ def test_labels_of_all_responses_are_the_rates(folder: Path, tmp_path: Path) -> 
     assert both["weight"].tolist() == [0.5] * 6 * N, "each of two sheets estimates the same"
 
 
+def test_labels_correct_the_rates_of_the_report(folder: Path, tmp_path: Path) -> None:
+    """The second judge, first here, misses harm; labels of two thirds of the responses bring the rates back."""
+    plan, store = load_plan(folder), open_store(folder, None)
+    second = JudgeRecord("second", frozenset({"harm", "refusal"}), "judge 2")
+    store.set_judges(judged_as(plan.digest, 0), [second, FIRST])
+    store.close()
+    written = export(folder, tmp_path / "sheet.html", 24, 0)
+    found = import_labels(folder, [fill_in(written.files[1], right)], "r1")
+    table = pd.read_csv(folder / "labels.csv")
+    assert found.written is not None
+    assert len(table) == len(found.written) == safebasin.load_run(folder).labels.shape[0]
+    run = safebasin.load_run(folder).set_index("method")
+    assert (run.loc["lora", "hrr"], HARMFUL["lora"] / N) == (20, 0.6)
+    assert abs(run.loc["lora", "hrr_corrected"] - 60) < 15
+    assert run.loc["lora", "hrr_corrected_low"] < 60 < run.loc["lora", "hrr_corrected_high"]
+
+
+def test_labels_of_two_sheets_are_one_row_each_and_other_files_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        written = export(folder, tmp_path / f"{seed}.html", 1000, seed)
+        says = fill_in(
+            written.files[1], lambda row, s=seed: "benign" if (s, row["prompt"]) == (1, "p0") else right(row)
+        )
+        import_labels(folder, [says], "r1")
+    table = pd.read_csv(folder / "labels.csv")
+    assert (len(table), set(table["weight"])) == (3 * N, {1.0})
+    open_ = table[table["label"].isna()]
+    assert (set(open_["doc_id"]), len(open_)) == ({0}, 3)
+    assert open_["harmful"].isna().sum() == 2, "refused and benign are both not harmful"
+    (folder / "labels.csv").write_text("method,task,doc_id,harmful\n")
+    assert import_labels(folder, [says], "r1").written is None
+    assert (folder / "labels.csv").read_text() == "method,task,doc_id,harmful\n"
+
+
 def test_a_part_of_a_sheet_weighs_as_a_smaller_sheet(folder: Path, tmp_path: Path) -> None:
     written = export(folder, tmp_path / "sheet.html", 1000, 0)
     strata = {item.id: item.stratum for item in written.sheet.items}
