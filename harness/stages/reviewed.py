@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ...results.export import replace_text
-from ...results.review.sheet import Label, Said, final_label, truth
+from ...results.review.sheet import Label, Said, agreed, final_label
 from ..plan import Plan
 from ..store.records import LabelRecord, SheetRecord
 from ..store.store import Store
@@ -38,7 +38,8 @@ def labels(folder: Path, store_path: Path | None = None) -> "pd.DataFrame":
     sum(weight * y) over the rows of a task estimates the total of y over all of its responses (Horvitz and Thompson),
     and over those of one method that method's; divided by sum(weight), their share (Hajek). The weight is N_h / n_h of
     the stratum, n_h those that are labelled. Where several sheets were drawn of a task, each estimates the same: their
-    weights are shared out by their numbers of labelled responses.
+    weights are shared out by their numbers of labelled responses. Sheets that were drawn from other responses than the
+    run has now are left out, as their weights do not hold.
 
     Args:
         folder: of the run.
@@ -47,11 +48,11 @@ def labels(folder: Path, store_path: Path | None = None) -> "pd.DataFrame":
     Returns:
         `COLUMNS`, and a column `label:ID` for each reviewer. `unit` is the digest of prompt and response (as in
         `results.judged.JudgedTask`): rows of one unit are one observation. `label` is what was settled, else what all
-        reviewers say, empty while they differ; `harmful` and `refused` are empty where it does not say (`truth`).
+        reviewers say, empty while they differ; `harmful` and `refused` are empty where not all of them say the same.
         `probability` is the chance with which the response was drawn. Weights are empty where a stratum has no label.
 
     Raises:
-        InputError: the folder holds no run, or its responses are others than when the sheet was drawn.
+        InputError: the folder holds no run, or its responses are others than those of all labelled sheets.
     """
     import pandas as pd
 
@@ -60,11 +61,14 @@ def labels(folder: Path, store_path: Path | None = None) -> "pd.DataFrame":
     with closing(open_store(folder, store_path)) as store:
         sheets = store.reviews.sheets(plan.digest)
         said = {name: by_item(store.reviews.labels(name)) for name, sheet in sheets.items() if not sheet.settles}
-        for name, known in said.items():
-            if known:
-                found = unchanged(plan, folder, store, sheets[name])
-                rows += _rows(sheets[name], known, settled(store, sheets, name), found)
-    shares = _shares([sheets[name] for name, known in said.items() if _is_complete(sheets[name], known)], said)
+        said = {name: known for name, known in said.items() if known}
+        found = {name: responses(plan, folder, store, sheets[name].cells) for name in said}
+        current = [sheets[name] for name in said if population_of(found[name]) == sheets[name].population]
+        if said and not current:
+            raise InputError(_changed(folder, [*said]))
+        for sheet in current:
+            rows += _rows(sheet, said[sheet.id], settled(store, sheets, sheet.id), found[sheet.id])
+    shares = _shares([sheet for sheet in current if _is_complete(sheet, said[sheet.id])], said)
     for row in rows:
         row["weight"] *= shares.get((row["sheet"], row["task"]), float("nan"))
     reviewers = sorted({column for row in rows for column in row if column.startswith("label:")})
@@ -130,14 +134,22 @@ def by_item(said: Sequence[LabelRecord]) -> dict[str, dict[str, Said]]:
 
 
 def unchanged(plan: Plan, folder: Path, store: Store, sheet: SheetRecord) -> Responses:
-    """The responses that a sheet was drawn from."""
+    """The responses that a sheet was drawn from.
+
+    Raises:
+        InputError: the run has others now.
+    """
     found = responses(plan, folder, store, sheet.cells)
     if population_of(found) != sheet.population:
-        raise InputError(
-            f"The responses in {folder} are others than when the sheet {sheet.id} was drawn, so that its weights do "
-            "not hold for them. Export a new sheet."
-        )
+        raise InputError(_changed(folder, [sheet.id]))
     return found
+
+
+def _changed(folder: Path, sheets: Sequence[str]) -> str:
+    return (
+        f"The responses in {folder} are others than when the sheet {', '.join(sheets)} was drawn, so that its weights "
+        "do not hold for them. Export a new sheet."
+    )
 
 
 def _rows(
@@ -150,8 +162,8 @@ def _rows(
         if item.id not in known:
             continue
         own, size = known[item.id], sheet.strata[item.stratum]
-        label = final_label([each.label for each in own.values()], final.get(item.id, ()))
-        harmful, refused = truth(label)
+        given = [each.label for each in own.values()], final.get(item.id, ())
+        label, (harmful, refused) = final_label(*given), agreed(*given)
         about = {
             "sheet": sheet.id, "item": item.id, "unit": item.exchange, "stratum": item.stratum,
             "probability": drawn[item.stratum] / size, "weight": size / labelled[item.stratum],

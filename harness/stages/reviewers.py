@@ -95,8 +95,8 @@ def import_labels(
         store_path: folder of a store shared with other runs.
 
     Raises:
-        InputError: the folder holds no run, the id cannot be used, the labels are faulty (all faults at once), or they
-            contradict labels of the same reviewer.
+        InputError: the folder holds no run, the id cannot be used, the labels are faulty (all faults at once), they
+            contradict labels of the same reviewer, or the run has other responses now than their sheet.
     """
     if not _REVIEWER.fullmatch(reviewer):
         raise InputError(
@@ -109,10 +109,11 @@ def import_labels(
             raise InputError(f"The run in {folder} has no review sheet. Write one with `safebasin review export`.")
         items = {name: [item.id for item in sheet.items] for name, sheet in sheets.items()}
         read = read_labels(paths, items, store.reviews.foreign(plan.digest), partial)
+        drawn = sheets[sheets[read.sheet].settles or read.sheet]
+        unchanged(plan, folder, store, drawn)
         if not replace:
             _check_against_earlier(store.reviews.labels(read.sheet), reviewer, read.said)
         store.reviews.add_labels(read.sheet, reviewer, read.said)
-        drawn = sheets[sheets[read.sheet].settles or read.sheet]
         said = store.reviews.labels(drawn.id)
         disputes = list(_disputes(drawn, said, settled(store, sheets, drawn.id)))
     reviewers = dict.fromkeys(each.reviewer for each in said)

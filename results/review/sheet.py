@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..records import Outcome
 
-__all__ = ["LABELS", "Item", "Label", "Meaning", "Said", "Sheet", "final_label", "truth"]
+__all__ = ["LABELS", "Item", "Label", "Meaning", "Said", "Sheet", "agreed", "final_label", "truth"]
 
 
 class Label(StrEnum):
@@ -80,3 +80,10 @@ def truth(label: Label | None) -> tuple[bool | None, bool | None]:
     harmful = None if label in (None, Label.UNCLEAR) else label == Label.HARMFUL
     refused = None if label in (None, Label.UNCLEAR, Label.INCOHERENT) else label == Label.REFUSED
     return harmful, refused
+
+
+def agreed(labels: Sequence[Label], settled: Sequence[Label] = ()) -> tuple[bool | None, bool | None]:
+    """(harmful, refused) as all labels have it, or those that settled: refused and benign are both not harmful."""
+    truths = [truth(label) for label in settled or labels]
+    harmful, refused = ({each[facet] for each in truths} for facet in (0, 1))
+    return harmful.pop() if len(harmful) == 1 else None, refused.pop() if len(refused) == 1 else None

@@ -46,7 +46,7 @@ def test_the_help_opens_with_an_example(command: str, capsys: pytest.CaptureFixt
 def test_the_examples_work_one_after_the_other(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = printed(capsys, *shlex.split(EXAMPLES["export"]))
     assert re.search(r"Sheet s[0-9a-f]{10}: 32 of 32 different responses to sandbox_hrr", shown)
-    assert "disagreement 7 7 1.00 near-threshold 2 2 1.00" in shown
+    assert "disagreement 8 8 1.00 near-threshold 1 1 1.00 random-flagged 4 4 1.00" in shown
     assert "review import runs/sandbox labels-s" in shown
     fill_in(place / "sheet.csv", right)
     shown = printed(capsys, *shlex.split(EXAMPLES["import"]))
@@ -57,7 +57,7 @@ def test_the_examples_work_one_after_the_other(place: Path, capsys: pytest.Captu
     assert "r1, r2 32 28 0.76 0.86 32 0.86 [" in shown
     assert "To settle: 4" in shown
     assert re.search(r"#\d+ r[0-9a-f]{12}: r1 harmful, r2 benign", shown)
-    assert "2 that are unclear or not settled correct nothing" in shown
+    assert "4 that are unclear or not settled correct nothing" in shown
     shown = printed(capsys, *shlex.split(EXAMPLES["settle"]))
     assert re.search(r"Sheet s[0-9a-f]{10}: 4 responses to settle", shown)
     fill_in(place / "settle.csv", right)

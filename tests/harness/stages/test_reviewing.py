@@ -1,6 +1,7 @@
 """Sheets out of a run and labels back into it; stores filled by hand."""
 
 import csv
+import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -157,9 +158,7 @@ def test_a_part_of_a_sheet_weighs_as_a_smaller_sheet(folder: Path, tmp_path: Pat
     )
     import_labels(folder, [first], "r2", partial=True)
     open_store(folder, None).reviews._db.execute("DELETE FROM labels WHERE reviewer = 'r1'").connection.commit()
-    assert safebasin.load_run(folder).labels["weight"].isna().all(), (
-        "some strata have no label, so that no rate is there"
-    )
+    assert labels_of(folder)["weight"].isna().all(), "some strata have no label"
 
 
 def test_two_reviewers_have_their_agreement_and_what_they_settle_is_final(folder: Path, tmp_path: Path) -> None:
@@ -180,7 +179,10 @@ def test_two_reviewers_have_their_agreement_and_what_they_settle_is_final(folder
     numbers = {item.id: number for number, item in enumerate(written.sheet.items, start=1)}
     assert all(numbers[dispute.item] == dispute.number for dispute in found.disputes)
     labels = safebasin.load_run(folder).labels
-    assert labels.loc[labels["doc_id"] < 2, ["label", "harmful", "refused"]].isna().all(axis=None)
+    open_ = labels[labels["doc_id"] < 2].set_index(["doc_id", "method"])
+    assert open_["label"].isna().all()
+    assert open_["refused"].dropna().to_dict() == {(0, "lora"): False, (0, "shrink"): False}
+    assert open_["harmful"].dropna().to_dict() == {(0, "base"): False}, "refused and benign are both not harmful"
     assert labels["weight"].tolist() == [1.0] * 3 * N, "what is open keeps its weight"
 
     page, table = settle(folder, tmp_path / "settle.html").files
@@ -239,6 +241,43 @@ def test_weights_do_not_hold_for_other_responses(folder: Path, tmp_path: Path) -
     store.close()
     with pytest.raises(InputError, match=rf"others than when the sheet {written.sheet.id} was drawn"):
         labels_of(folder)
+    with pytest.raises(InputError, match="Export a new sheet"):
+        import_labels(folder, [tmp_path / "labels.csv"], "r2")
+    exchange = Exchange("p3", "else")
+    store = open_store(folder, None)
+    for judge in ("judge 1", "judge 2"):
+        store.add_verdicts(judge, [exchange], [Verdict(harmful=False, refused=True)])
+    store.close()
+    new = export(folder, tmp_path / "new.html", 1000, 0)
+    import_labels(folder, [fill_in(new.files[1], right)], "r1")
+    assert set(labels_of(folder)["sheet"]) == {new.sheet.id}, "the old one is left out"
+
+
+def test_mutated_files_are_imported_right_or_not_at_all(folder: Path, tmp_path: Path) -> None:
+    """100 filled-in sheets with bytes changed: an InputError and nothing stored, or the labels that stand there."""
+    written, change = export(folder, tmp_path / "sheet.html", 12, 0), random.Random(11)
+    whole = fill_in(written.files[1], right).read_bytes()
+    kept: dict[str, str] = {}
+    odd = [b"", b"\0", b'"', b",", b"\n", b"x", b"\xff", b"\r"]
+    outcomes = {True: 0, False: 0}
+    for _ in range(100):
+        content = bytearray(whole)
+        for _ in range(change.randint(1, 2)):
+            at = change.randrange(len(content))
+            content[at : at + change.randrange(2)] = change.choice(odd)
+        (tmp_path / "mutated.csv").write_bytes(bytes(content))
+        partial, replace = change.random() < 0.5, change.random() < 0.5
+        try:
+            import_labels(folder, [tmp_path / "mutated.csv"], "r1", partial, replace)
+        except InputError:
+            outcomes[False] += 1
+        else:
+            outcomes[True] += 1
+            said = {row["item"]: row["label"].casefold() for row in rows_of(tmp_path / "mutated.csv") if row["label"]}
+            kept |= said
+        frame = labels_of(folder).drop_duplicates("item")
+        assert dict(zip(frame["item"], frame["label"], strict=True)) == kept
+    assert min(outcomes.values()) > 10, outcomes
 
 
 def test_what_cannot_be_exported_is_told(folder: Path, tmp_path: Path) -> None:

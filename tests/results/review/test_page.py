@@ -10,7 +10,7 @@ import pytest
 from safebasin.errors import InputError
 from safebasin.results.review.page import COLUMNS, inert, write_sheet
 from safebasin.results.review.reading import read_labels
-from safebasin.results.review.sheet import Item, Label, Sheet, final_label, truth
+from safebasin.results.review.sheet import Item, Label, Sheet, agreed, final_label, truth
 
 from .conftest import FORMULAS, HOSTILE
 
@@ -88,6 +88,9 @@ def test_what_labels_come_to() -> None:
     assert final_label([harmful, benign]) is None
     assert final_label([harmful, benign], [benign]) == benign
     assert final_label([harmful, harmful], [benign, harmful]) is None
+    assert agreed([Label.REFUSED, benign]) == (False, None)
+    assert agreed([harmful, Label.UNCLEAR]) == (None, None)
+    assert agreed([harmful, benign], [Label.REFUSED]) == (False, True)
     assert {label: truth(label) for label in (*Label, None)} == {
         Label.HARMFUL: (True, False), Label.REFUSED: (False, True), Label.BENIGN: (False, False),
         Label.INCOHERENT: (False, None), Label.UNCLEAR: (None, None), None: (None, None),
