@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS: dict[str, list[set[str]]] = {
     "": [{"errors", "source", "vllm_setup"}, {"registry"}, {"results", "restore"}, {"judges"}, {"tasks"}, {"harness"}],
     "restore": [
-        {"config", "models"}, {"losses", "method"}, {"curvature"}, {"restoration"}, {"api", "repair", "finetuning", "unlearning"},
-        {"repairs"}, {"methods"},
+        {"config", "models"}, {"losses", "method"}, {"curvature"}, {"restoration"},
+        {"api", "finetuning", "repair", "unlearning"}, {"repairs"}, {"methods"},
     ],
     "harness": [{"config", "store"}, {"engines", "plan", "sandbox"}, {"terminal"}, {"stages"}, {"run"}, {"commands"}],
 }  # fmt: skip

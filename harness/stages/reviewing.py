@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ...errors import InputError
 from ...judges.base import Exchange
 from ...registry import suggest
+from ...restore.models.thinking import split_thinking
 from ...results.judged import FACETS
 from ...results.method_result import ROLES, MethodResult
 from ...results.records import Verdict
@@ -82,7 +83,7 @@ def export(
 
 
 def responses(plan: Plan, folder: Path, store: Store, names: Sequence[str]) -> Responses:
-    """The responses of cells, by what they are called; those of cells that are not finished are absent.
+    """The responses of cells, by what they are called; thinking that did not end, and unfinished cells, are absent.
 
     Raises:
         InputError: nothing is finished, or rows are of other models than the run's.
@@ -96,7 +97,8 @@ def responses(plan: Plan, folder: Path, store: Store, names: Sequence[str]) -> R
     for cell, key in keys.items():
         for sample in store.each_sample(key):
             place = Place(cell, sample.doc_id, sample.prefix)
-            found.setdefault(Exchange(sample.prompt, sample.response), []).append(place)
+            if split_thinking(sample.response)[1] is not None:  # else there is no answer that could be labelled
+                found.setdefault(Exchange(sample.prompt, sample.response), []).append(place)
     return found
 
 
