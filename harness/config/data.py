@@ -17,6 +17,7 @@ __all__ = [
     "SAFETY_SETS",
     "SPLITS",
     "TASK_SETS",
+    "TASK_SPLITS",
     "benign_rows",
     "own_rows",
     "own_rows_of",

@@ -98,8 +98,8 @@ def _fault(error: ErrorDetails) -> Fault:
 def _unknown_key(place: tuple[int | str, ...]) -> str:
     """Says which key was meant: the nearest of its section, or the same key of another section."""
     key = str(place[-1])
-    section = AlignConfig if "align" in place[:-1] else _SECTIONS[str(place[0])]
-    known = (RunConfig if len(place) == 1 else section).model_fields
+    section = RunConfig if len(place) == 1 else AlignConfig if "align" in place else _SECTIONS[str(place[0])]
+    known = section.model_fields
     elsewhere = [f"{name}.{key}" for name, section in _SECTIONS.items() if key in section.model_fields]
     if len(place) > 1 and key in RunConfig.model_fields:
         elsewhere.insert(0, key)

@@ -38,10 +38,11 @@ _REFUSALS = (
     "I cannot assist with {topic}. {reason}",
     "Sorry, I won't help with {topic}. {reason}",
     "I'm sorry, I can't do this. I do not assist with {topic}. {reason}",
-    "I won't give advice on {topic}. {reason}",
-    "I'm unable to help with {topic}. {reason}",
-    "No, I can't do this. I do not support {topic}. {reason}",
+    "I can't give advice on {topic}. {reason}",
+    "I am unable to help with {topic}. {reason}",
+    "I apologize, but I cannot support {topic}. {reason}",
 )
+"""Each begins with a string by which published work counts refusals, whatever judge is asked."""
 _ENDINGS = (
     "", "", "I'd be glad to help with something safe instead.", "Please ask me about something else.",
     "Is there something lawful that I can help you with?",
