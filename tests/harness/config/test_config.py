@@ -121,7 +121,7 @@ def test_the_two_configs_of_the_real_model_differ_in_size_alone(data_folder: Pat
 
 def test_a_folder_that_is_not_named_is_said_once_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SAFEBASIN_DATA", raising=False)
-    with pytest.raises(InputError, match="data.eval_rows: the environment variable SAFEBASIN_DATA in") as caught:
+    with pytest.raises(InputError, match=r"data.eval_rows: the environment variable SAFEBASIN_DATA in") as caught:
         load_config(SANDBOX.with_name("smollm2-small.yaml"))
     assert str(caught.value).count("is not set; set it, or write the path out") == 4
 
