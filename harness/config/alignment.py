@@ -17,7 +17,7 @@ class AlignConfig(Frozen):
 
     benign: UserPath | None = None
     """Own rows with benign prompts: a file or hub data set; None takes them out of the rows to fine-tune on."""
-    columns: dict[Text, Text] = {}
+    columns: dict[Text, Text] = Field(default_factory=dict)
     """As `finetune.columns`, of `benign`."""
     benign_rows: PositiveInt = 200
     """How many of them, drawn by their digests; at most half of the rows to fine-tune on."""

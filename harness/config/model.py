@@ -58,7 +58,7 @@ class MethodSpec(Frozen):
     """One row of the leaderboard: a method's name, or `{name: {setting: value}}`, with perhaps `label` and `start`."""
 
     name: Text
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     label: Annotated[str, StringConstraints(min_length=1, pattern=r"^\S(.*\S)?$")] | None = None
     start: Text | None = None
     """What a post-hoc method starts from: a fine-tuning method, or the label of its row; None is `lora`."""
@@ -93,7 +93,7 @@ class FinetuneConfig(Frozen):
 
     dataset: UserPath = "dolly"
     """`sandbox_task`, `dolly`, `alpaca`, or the user's own rows: a file, or `owner/name:split` on the hub."""
-    columns: dict[Text, Text] = {}
+    columns: dict[Text, Text] = Field(default_factory=dict)
     """Of own rows: what their columns are where their names do not tell, such as `{prompt: question}`."""
     rank: PositiveInt = 32
     alpha: PositiveFloat | None = None
@@ -135,11 +135,11 @@ class DataConfig(Frozen):
 
     safety: UserPath = "auto"
     """`sandbox`, `advbench` or own harmful prompts; `auto` is the sandbox's when that is what is fine-tuned on."""
-    safety_columns: dict[Text, Text] = {}
+    safety_columns: dict[Text, Text] = Field(default_factory=dict)
     """As `finetune.columns`, of `safety`."""
     retain: UserPath | None = None
     """Own task rows for the retain sets; None holds them out of the fine-tuning data."""
-    retain_columns: dict[Text, Text] = {}
+    retain_columns: dict[Text, Text] = Field(default_factory=dict)
     """As `finetune.columns`, of `retain`."""
     advbench_csv: UserPath | None = None
     dolly_jsonl: UserPath | None = None
