@@ -1,6 +1,6 @@
 """The smallest useful pass with the real model: align 4 steps, fine-tune 2, restore 1, judge 8 answers.
 
-Run by `pytest -m real`, too, where the wheel is at hand or the package index can be reached; the rows are harmless.
+`pytest -m real` runs it alone. It is skipped where the model is not at hand and the package index cannot be reached.
 """
 
 import json
@@ -14,16 +14,22 @@ from safebasin.harness.config.model import RunConfig
 from safebasin.harness.run import run
 from safebasin.harness.stages.loaded import load_run
 from safebasin.harness.stages.presets import get_preset
+from safebasin.tasks.sandbox.location import cache_folder
 
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture(scope="module")
-def smollm2() -> Path:
+@pytest.fixture
+def smollm2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model, fetched if need be, in a cache of its own where the aligned one (540 MB) goes with the test."""
     try:
-        return get_preset("smollm2")
+        get_preset("smollm2")
     except InputError as error:
         pytest.skip(f"the real model cannot be had: {error}")
+    (tmp_path / "cache").mkdir()
+    for name in ("models", "gguf"):
+        (tmp_path / "cache" / name).symlink_to(cache_folder() / name)
+    monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -55,7 +61,7 @@ def config(tmp_path: Path, xstest_csv: Path) -> RunConfig:
     )  # fmt: skip
 
 
-def test_align_tune_restore_judge(smollm2: Path, config: RunConfig, tmp_path: Path) -> None:
+def test_align_tune_restore_judge(smollm2: None, config: RunConfig, tmp_path: Path) -> None:
     result = run(config, tmp_path / "run", Console(file=StringIO()))
     assert result.failures == {}
     rows = load_run(tmp_path / "run").set_index("method")
