@@ -84,6 +84,7 @@ def _ingredients(
         "benign": digest_of(benign),
         "dtype": config.dtype,
         "date": str(config.date),
+        "think_end_token": config.think_end_token,
         "code": code_digest(*_CODE),
     }
     return made_from, harmful, benign

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from ...errors import InputError
 from ..losses.encoding import Encoded, asked, encode, encode_all, prompt_ids, question
 from ..method import Tick
+from ..models.thinking import answer_of
 from ..restoration.forget import encode_forget, own_answers
 from .refusals import opening_for, refusal_for
 
@@ -67,7 +68,7 @@ def kept_answers(
         model: the base before its alignment.
         tokenizer: with a chat template.
         rows: column `prompt`, without `own` also `response`.
-        own: whether the model answers; those of its answers that are empty are left out.
+        own: whether the model answers; its answers that are empty, or thinking that did not end, are left out.
         longest: of its answers, in tokens.
         batch_size: prompts per generation.
         max_length: of a row, in tokens.
@@ -87,7 +88,7 @@ def kept_answers(
         made += [
             {**question(row), "response": text, "ending": "closed" if ended else "open"}
             for row, (text, ended) in zip(part, answers, strict=True)
-            if text
+            if answer_of(text)
         ]
     if not made:
         raise InputError(
