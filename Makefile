@@ -1,19 +1,27 @@
 # make demo   installs, then runs the sandbox leaderboard from start to end
 # make test   installs what the tests need, then runs linters, type checks and tests
 # make test-rounding   the tests of the sandbox and of the restoration again, as on a CPU that rounds otherwise
+# make demo-real DATA=FOLDER   the leaderboard on a real model: an hour on two cores (CONFIG=smollm2: all of it, days)
 # make worlds   every repair over twelve worlds, at three drifts; hours on two cores
 # make test-worlds   builds twelve sandbox worlds under two settings of the CPU and checks what each of them promises
 # make test-vllm   tests the vLLM engine on the CPU, in an environment of its own; nothing else needs it (docs/vllm.md)
 PYTHON ?= python3
+CONFIG ?= smollm2-small
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_VLLM := .venv-vllm
 VLLM_BIN := $(VENV_VLLM)/bin
 
-.PHONY: demo test test-rounding worlds test-worlds test-vllm vllm-available check clean
+.PHONY: demo demo-real test test-rounding worlds test-worlds test-vllm vllm-available check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/safebasin run configs/sandbox.yaml --output runs/sandbox
+
+# DATA holds advbench/harmful_behaviors.csv, xstest/xstest_prompts.csv and alpaca_eval/text_davinci_003.jsonl (docs/results/smollm2.md).
+demo-real: $(VENV)/.installed-real
+	test -d "$(DATA)" || { echo "Give the folder with the rows: make demo-real DATA=FOLDER (docs/results/smollm2.md)"; exit 2; }
+	$(BIN)/safebasin models get smollm2
+	SAFEBASIN_DATA="$(DATA)" $(BIN)/safebasin run configs/$(CONFIG).yaml --output runs/$(CONFIG)
 
 test: check $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 10
@@ -48,6 +56,10 @@ check: $(VENV)/.installed-test
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-real: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[gguf]'
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

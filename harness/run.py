@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from ..errors import InputError
 from ..judges.base import Judge, RemoteJudge
+from ..restore.method import Tick
 from ..restore.models.chat import writing_date
 from ..restore.models.thinking import ending_thinking
 from ..results.export import replace_text
@@ -26,6 +27,7 @@ from .config.model import RunConfig
 from .config.naming import slug
 from .engines.choice import EngineName, choose
 from .plan import BuildStep, Cell, Plan, make_plan
+from .stages.align import find_model, model_of
 from .stages.answering import Answering, CellsFailed, Job
 from .stages.build import Checkpoint, build
 from .stages.dose import Dose, find_dose
@@ -35,7 +37,7 @@ from .stages.generate import JUDGED, cell_key, cell_parts, task_infos
 from .stages.judge import OnProgress, judge_cells, judged_as, judges_of
 from .stages.manifest import write_manifest
 from .stages.memory import device_of, judge_bytes, memory_plan
-from .stages.models import ModelSource, described, resolve
+from .stages.models import ModelSource, described
 from .stages.report import report
 from .stages.workers import processes_for
 from .stages.worlds import build_worlds, world_in
@@ -151,7 +153,8 @@ def explain_keys(config: RunConfig, folder: Path, console: Console | None = None
         InputError: a model cannot be had, or the store cannot be opened.
     """
     console = console or Console()
-    models = {spec.id: resolve(spec.id, spec.revision, spec.unaligned) for spec in config.models}
+    found = {spec.id: find_model(spec, config) for spec in config.models}
+    models = {name: source for name, source in found.items() if source}
     opened = open_store(folder, store)
     try:
         for one in explain(make_plan(config), folder, opened, models, choose(config)):
@@ -169,7 +172,7 @@ def _prepare(state: _State) -> None:
     make_folder(state.folder / "models")
     for spec in state.config.models:
         try:
-            state.models[spec.id] = source = resolve(spec.id, spec.revision, spec.unaligned)
+            state.models[spec.id] = source = model_of(spec, state.config, _ticking(state, f"align {spec.id}"))
         except InputError as error:
             if len(state.config.models) == 1:
                 raise
@@ -185,6 +188,10 @@ def _prepare(state: _State) -> None:
             _ = judge.identity  # one that cannot be had is told now, not after all responses were generated
         for judge in _remote(state):
             state.shown.say(f"[yellow]{escape(judge.notice)}[/yellow]")
+
+
+def _ticking(state: _State, name: str) -> Tick:
+    return lambda what, done, total: state.shown.update(f"{name}: {what}", done, total)
 
 
 def _build_all(state: _State) -> None:
@@ -208,7 +215,7 @@ def _build(state: _State, step: BuildStep) -> Checkpoint:
         state.models[step.model],
         state.folder / "checkpoints" / step.id,
         state.checkpoints[step.parent] if step.parent else None,
-        lambda what, done, total: state.shown.update(f"{step.id}: {what}", done, total),
+        _ticking(state, step.id),
         dose=_dose(state, step),
     )
 
@@ -224,7 +231,7 @@ def _dose(state: _State, step: BuildStep) -> Dose | None:
             state.models[step.model],
             step.seed,
             state.folder / "doses" / f"{name}.json",
-            lambda what, done, total: state.shown.update(f"{name}: {what}", done, total),
+            _ticking(state, name),
         )
         state.doses[step.model, step.seed] = dose
         if dose.warning:

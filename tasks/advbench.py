@@ -61,8 +61,8 @@ def load_prefill(**metadata: Any) -> dict[str, Any]:
 
 
 def load_visage(**metadata: Any) -> dict[str, Any]:
-    """lm-eval `custom_dataset` of `visage`. Metadata read besides: `directions`, `points`, `reach`."""
-    return as_test_split(with_sweep(_chosen(metadata), metadata))
+    """lm-eval `custom_dataset` of `visage`. Metadata read besides: `requests`, `directions`, `points`, `reach`."""
+    return as_test_split(with_sweep(_chosen(metadata)[: metadata.get("requests")], metadata))
 
 
 def _chosen(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ def check_models(config: RunConfig) -> Iterator[Fault]:
         for name in filter(None, (model.id, model.unaligned)):
             if problem := _model_problem(name):
                 yield Fault(at, problem)
+        if model.align:
+            yield from _batch_faults(f"{at}.align", model.align.batch_size, model.align.micro_batch_size)
 
 
 def _model_problem(name: str) -> str | None:
@@ -91,20 +93,28 @@ def _setting_faults(at: str, name: str, settings: dict[str, Any]) -> list[Fault]
 
 def check_data(config: RunConfig) -> Iterator[Fault]:
     """Data sets and files that are there; own rows that are sound (those on the hub are not loaded for that)."""
-    known = {"finetune.dataset": TASK_SETS, "data.safety": SAFETY_SETS, "data.retain": ()}
+    known = {"finetune.dataset": TASK_SETS, "data.safety": SAFETY_SETS}
     for at, (source, needs, columns) in own_sources(config).items():
         if not is_hub(source):
             try:
                 own_rows_of(source, needs, columns)
             except InputError as error:
-                near = difflib.get_close_matches(source, known[at], n=1, cutoff=0.5)
+                near = difflib.get_close_matches(source, known.get(at, ()), n=1, cutoff=0.5)
                 yield Fault(at, f"{error}{f' Did you mean {near[0]!r}?' if near else ''}")
     yield from _idle_columns(config)
     for key, path in config.data.files.items():
+        if key == "eval_rows":  # read above, with what it holds
+            continue
         if path and key.endswith("_dir") and not Path(path).is_dir():
             yield Fault(f"data.{key}", f"there is no folder '{path}'")
         elif path and not key.endswith("_dir") and not Path(path).is_file():
             yield Fault(f"data.{key}", f"there is no file '{path}'")
+
+
+def check_eval_rows(config: RunConfig) -> Iterator[Fault]:
+    """The loss on own rows has rows."""
+    if "rows_eval_loss" in config.tasks.utility and not config.data.eval_rows:
+        yield Fault("data.eval_rows", "rows_eval_loss takes the loss on the rows of this file; name one")
 
 
 def _idle_columns(config: RunConfig) -> Iterator[Fault]:
@@ -122,13 +132,16 @@ def _idle_columns(config: RunConfig) -> Iterator[Fault]:
 
 def check_finetune(config: RunConfig) -> Iterator[Fault]:
     """A batch that divides into micro-batches; no module twice."""
-    batch, micro = config.finetune.batch_size, config.finetune.micro_batch_size
+    yield from _batch_faults("finetune", config.finetune.batch_size, config.finetune.micro_batch_size)
+    yield from twice("finetune.target_modules", config.finetune.target_modules)
+    yield from _dose_faults(config)
+
+
+def _batch_faults(at: str, batch: int, micro: int) -> Iterator[Fault]:
     if batch > micro and batch % micro:
         seen = batch - batch % micro
         text = f"must be a multiple of micro_batch_size={micro}, got {batch}; a step would see {seen} rows"
-        yield Fault("finetune.batch_size", text)
-    yield from twice("finetune.target_modules", config.finetune.target_modules)
-    yield from _dose_faults(config)
+        yield Fault(f"{at}.batch_size", text)
 
 
 def _dose_faults(config: RunConfig) -> Iterator[Fault]:
@@ -169,7 +182,8 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ..
     (("models",), check_models),
     (("methods",), check_methods),
     (("finetune",), check_finetune),
-    (("finetune", "data"), check_data),
+    (("models", "finetune", "data"), check_data),
+    (("data", "tasks"), check_eval_rows),
     (("models", "finetune"), check_sandbox_data),
     (("tasks",), check_tasks),
     (("judges",), check_judges),

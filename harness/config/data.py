@@ -2,16 +2,29 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
 from ...registry import suggest
+from ...tasks.rows.formats import parted
 from ...tasks.rows.reader import Rows as Read
 from ...tasks.rows.reader import is_hub, read_rows
+from ...tasks.splits import order
+from .alignment import AlignConfig
 from .model import RunConfig
 
-__all__ = ["SAFETY_SETS", "SPLITS", "TASK_SETS", "own_rows", "own_rows_of", "own_sources", "rows_for", "said"]
+__all__ = [
+    "SAFETY_SETS",
+    "SPLITS",
+    "TASK_SETS",
+    "TASK_SPLITS",
+    "benign_rows",
+    "own_rows",
+    "own_rows_of",
+    "own_sources",
+    "rows_for",
+    "said",
+]
 
 TASK_SETS = ("sandbox_task", "dolly", "alpaca")
 """Data sets to fine-tune on that are known by name."""
@@ -27,11 +40,15 @@ SPLITS = (*TASK_SPLITS, *SAFETY_SPLITS)
 FORGET_SIZE = 50
 """Rows of the forget set; the rest of the safety rows build curvature (the paper's section 4.1)."""
 
+ALIGN_SEED = 2025
+
 Rows = list[dict[str, Any]]
 
 
 def rows_for(split: str, config: RunConfig, world: int = 0) -> Rows:
     """The rows of a split, from the fine-tuning data set or from the safety data of the config.
+
+    Task rows that an alignment of the config takes are left out.
 
     Args:
         split: one of `SPLITS`.
@@ -41,6 +58,48 @@ def rows_for(split: str, config: RunConfig, world: int = 0) -> Rows:
     Raises:
         InputError: unknown split or data set, or its file is missing, empty or lacks a column.
     """
+    rows = _rows(split, config, world)
+    taken = {
+        _normal(row["prompt"])
+        for spec in config.models
+        if spec.align and split in TASK_SPLITS
+        for row in benign_rows(spec.align, config, world)
+    }
+    left = [row for row in rows if _normal(row["prompt"]) not in taken] if taken else rows
+    if not left:
+        raise InputError(
+            f"All {len(rows)} rows of the split '{split}' are benign rows of the alignment. Give it others (`benign`), "
+            "or fewer of them (`benign_rows`)."
+        )
+    return left
+
+
+def benign_rows(align: AlignConfig, config: RunConfig, world: int = 0) -> Rows:
+    """The benign rows of an alignment, in the order of their digests.
+
+    Args:
+        align: names them and says how many.
+        config: names the rows to fine-tune on, which are taken where `align` names none.
+        world: as for `rows_for`.
+
+    Raises:
+        InputError: the rows cannot be had.
+    """
+    if align.benign is None:
+        rows = _rows("task_train", config, world)
+        most = len(rows) // 2
+    else:
+        rows = own_rows_of(align.benign, EXCHANGES if align.answers == "given" else PROMPTS, align.columns).rows
+        most = len(rows)
+    ordered = sorted(rows, key=lambda row: order(ALIGN_SEED, "align", row["prompt"]))
+    return ordered[: min(align.benign_rows, most)]
+
+
+def _normal(text: str) -> str:
+    return " ".join(str(text).lower().split())
+
+
+def _rows(split: str, config: RunConfig, world: int) -> Rows:
     if split in RETAIN_SPLITS and config.data.retain:
         read = own_rows(config)["data.retain"]
         return _thirds(read.rows, split, config.data.retain)
@@ -135,6 +194,12 @@ def own_sources(config: RunConfig) -> dict[str, tuple[str, tuple[str, ...], Mapp
         found["data.safety"] = (data.safety, PROMPTS, data.safety_columns)
     if data.retain:
         found["data.retain"] = (data.retain, EXCHANGES, data.retain_columns)
+    if data.eval_rows:
+        found["data.eval_rows"] = (data.eval_rows, EXCHANGES, {})
+    for number, spec in enumerate(config.models):
+        if spec.align and spec.align.benign:
+            needs = EXCHANGES if spec.align.answers == "given" else PROMPTS
+            found[f"models.{number}.align.benign"] = (spec.align.benign, needs, spec.align.columns)
     return found
 
 
@@ -144,7 +209,7 @@ def own_rows_of(source: str, needs: tuple[str, ...], columns: Mapping[str, str])
     Raises:
         InputError: the rows cannot be had, or are unusable.
     """
-    path = Path(source).expanduser()
+    path = parted(source)[0]
     about = path.stat() if path.is_file() else None
     return _own(source, needs, tuple(columns.items()), about and (about.st_size, about.st_mtime_ns))
 

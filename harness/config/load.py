@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from ...errors import InputError
 from ...registry import suggest
+from .alignment import AlignConfig
 from .checks import CHECKS
 from .faults import Fault, report, type_fault
 from .file import read_yaml, with_overrides
@@ -97,7 +98,8 @@ def _fault(error: ErrorDetails) -> Fault:
 def _unknown_key(place: tuple[int | str, ...]) -> str:
     """Says which key was meant: the nearest of its section, or the same key of another section."""
     key = str(place[-1])
-    known = (RunConfig if len(place) == 1 else _SECTIONS[str(place[0])]).model_fields
+    section = RunConfig if len(place) == 1 else AlignConfig if "align" in place else _SECTIONS[str(place[0])]
+    known = section.model_fields
     elsewhere = [f"{name}.{key}" for name, section in _SECTIONS.items() if key in section.model_fields]
     if len(place) > 1 and key in RunConfig.model_fields:
         elsewhere.insert(0, key)

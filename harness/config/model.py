@@ -3,14 +3,10 @@
 import datetime
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -21,6 +17,8 @@ from pydantic import (
 
 from ...restore.models.chat import DATE
 from ...tasks.sandbox.location import in_world, is_sandbox, world_of
+from .alignment import AlignConfig
+from .frozen import Frozen, Schedule, Share, Text, UserPath
 from .naming import row_labels
 
 if TYPE_CHECKING:
@@ -31,20 +29,10 @@ __all__ = ["BASE", "DataConfig", "FinetuneConfig", "MethodSpec", "ModelSpec", "R
 BASE = "base"
 """The row of the model as it is; no method."""
 
-Text = Annotated[str, StringConstraints(min_length=1)]
-UserPath = Annotated[Text, AfterValidator(os.path.expanduser)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 Percent = Annotated[float, Field(gt=0, lt=100)]
-Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "polynomial", "inverse_sqrt"]
 
 
-class _Frozen(BaseModel):
-    """Read from JSON values, strictly: 3 is no text and "3" no number."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class ModelSpec(_Frozen):
+class ModelSpec(Frozen):
     """An aligned model to start from: `sandbox`, a hub id or a folder; or a mapping with these keys."""
 
     id: UserPath
@@ -54,6 +42,8 @@ class ModelSpec(_Frozen):
     """The same model before its alignment, for the methods that compare the two (Safe LoRA)."""
     target_hrr: Percent | None = None
     """How far this model shall drift, in place of `finetune.target_hrr`."""
+    align: AlignConfig | None = None
+    """Aligns the model first: the result is the base, and the model as given its `unaligned`, unless that is named."""
 
     @model_validator(mode="before")
     @classmethod
@@ -64,11 +54,11 @@ class ModelSpec(_Frozen):
         return spec
 
 
-class MethodSpec(_Frozen):
+class MethodSpec(Frozen):
     """One row of the leaderboard: a method's name, or `{name: {setting: value}}`, with perhaps `label` and `start`."""
 
     name: Text
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     label: Annotated[str, StringConstraints(min_length=1, pattern=r"^\S(.*\S)?$")] | None = None
     start: Text | None = None
     """What a post-hoc method starts from: a fine-tuning method, or the label of its row; None is `lora`."""
@@ -98,12 +88,12 @@ class MethodSpec(_Frozen):
         return self.settings | ({"start": self.start} if self.start else {})
 
 
-class FinetuneConfig(_Frozen):
+class FinetuneConfig(Frozen):
     """The fine-tuning that every method goes through; the defaults are the paper's for models of 7-8B (section 4.1)."""
 
     dataset: UserPath = "dolly"
     """`sandbox_task`, `dolly`, `alpaca`, or the user's own rows: a file, or `owner/name:split` on the hub."""
-    columns: dict[Text, Text] = {}
+    columns: dict[Text, Text] = Field(default_factory=dict)
     """Of own rows: what their columns are where their names do not tell, such as `{prompt: question}`."""
     rank: PositiveInt = 32
     alpha: PositiveFloat | None = None
@@ -140,21 +130,23 @@ class FinetuneConfig(_Frozen):
         return {"rank": self.rank, "alpha": alpha, "dropout": self.dropout, "target_modules": modules}
 
 
-class DataConfig(_Frozen):
+class DataConfig(Frozen):
     """Where the rows for the safety methods come from, and local copies of public data sets."""
 
     safety: UserPath = "auto"
     """`sandbox`, `advbench` or own harmful prompts; `auto` is the sandbox's when that is what is fine-tuned on."""
-    safety_columns: dict[Text, Text] = {}
+    safety_columns: dict[Text, Text] = Field(default_factory=dict)
     """As `finetune.columns`, of `safety`."""
     retain: UserPath | None = None
     """Own task rows for the retain sets; None holds them out of the fine-tuning data."""
-    retain_columns: dict[Text, Text] = {}
+    retain_columns: dict[Text, Text] = Field(default_factory=dict)
     """As `finetune.columns`, of `retain`."""
     advbench_csv: UserPath | None = None
     dolly_jsonl: UserPath | None = None
     alpaca_json: UserPath | None = None
     xstest_csv: UserPath | None = None
+    eval_rows: UserPath | None = None
+    """Own rows, a file, on which the task `rows_eval_loss` takes the loss."""
     hex_phi_dir: UserPath | None = None
     """Folder with HEx-PHI's category_1.csv … category_11.csv."""
     benchmarks_dir: UserPath | None = None
@@ -167,7 +159,7 @@ class DataConfig(_Frozen):
         return {key: path for key, path in given.items() if path}
 
 
-class TaskLists(_Frozen):
+class TaskLists(Frozen):
     """Names of tasks: ours, lm-eval's (utility only), and those in the YAML folders of `include`."""
 
     safety: tuple[Text, ...] = ()
@@ -183,7 +175,7 @@ def _judge(given: Any) -> Any:
     return spec
 
 
-class RunConfig(_Frozen):
+class RunConfig(Frozen):
     """A whole run. `load_config` reads one from a file and checks the names in it too."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

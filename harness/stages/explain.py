@@ -49,16 +49,22 @@ def explain(
         plan: of the run.
         folder: of the run.
         store: its store.
-        models: by name.
+        models: by name; those that are still to be aligned are not there.
         engine: what generates.
 
     Yields:
         Builds in their order, then cells.
     """
     for step in plan.builds:
+        if step.model not in models:
+            yield _unaligned(step.id, step.model)
+            continue
         yield _build(step, plan.config, folder / "checkpoints", models[step.model])
     tasks = task_infos(plan.config)
     for cell in plan.cells:
+        if cell.model not in models:
+            yield _unaligned(name_of(cell), cell.model)
+            continue
         built = load_checkpoint(folder / "checkpoints" / cell.build) if cell.build else None
         if cell.build and built is None:
             yield Explained(name_of(cell), "", {}, False, (f"{cell.build} is not built yet",))
@@ -69,6 +75,10 @@ def explain(
         key = cell_key(parts)
         known = store.cells_of(cell.task)
         yield Explained(name_of(cell), key, parts, store.has_cell(key), _nearest(known, parts))
+
+
+def _unaligned(name: str, model: str) -> Explained:
+    return Explained(name, "", {}, False, (f"the alignment of {model} is not made yet",))
 
 
 def _build(step: BuildStep, config: RunConfig, folder: Path, model: ModelSource) -> Explained:

@@ -9,6 +9,7 @@ from ...errors import InputError
 from ...results.method_result import ROLES
 from ...tasks.catalog import TaskInfo, tasks_dir
 from ...tasks.catalog import tasks as catalog
+from ...tasks.rows.formats import parted
 from ...vllm_setup import vllm_version
 from ..config.model import RunConfig
 from ..engines.choice import EngineName
@@ -57,7 +58,7 @@ def cell_parts(
         "adapter": adapter,
         "task": task.name,
         "definition": file_digest(task.path) if task.path else None,
-        "data": {key: _content(Path(path)) for key, path in config.data.files.items()},
+        "data": {key: _content(path) for key, path in config.data.files.items()},
         "limit": config.limit,
         "max_gen_toks": config.max_gen_toks,
         "dtype": config.dtype,
@@ -68,10 +69,11 @@ def cell_parts(
     }
 
 
-def _content(path: Path) -> str:
-    """Digest of a data file, or of all files in a folder of them."""
+def _content(name: str) -> str:
+    """Digest of a data file, with the part of it that is meant, or of all files in a folder of them."""
+    path, part = parted(name)
     if path.is_file():
-        return file_digest(path)
+        return file_digest(path) + (f"[{part.start}:{part.stop}]" if part else "")
     files = sorted(file for file in path.rglob("*") if file.is_file())
     return digest_of([[str(file.relative_to(path)), file_digest(file)] for file in files])
 

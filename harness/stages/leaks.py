@@ -11,12 +11,14 @@ from ...tasks.catalog import TaskInfo, tasks
 from ...tasks.overlap import check_overlap
 from ..config.model import RunConfig
 
-__all__ = ["check_leaks", "prompts_of"]
+__all__ = ["check_benign", "check_leaks", "prompts_of"]
 
 _USES = {"forget": "forget", "curvature_forget": "curvature", "safety": "salora"}
 """Data split -> its use (`tasks.overlap.ROLES`)."""
 _HARMFUL = ("hrr", "prefill", "under_refusal")
 """Roles of tasks whose requests a method must not have seen."""
+_BENIGN = ("over_refusal", "eval_loss")
+"""Roles of tasks whose requests an alignment must not have seen."""
 
 
 def check_leaks(data: Mapping[str, Sequence[Mapping[str, Any]]], config: RunConfig, model: str = "") -> None:
@@ -35,10 +37,26 @@ def check_leaks(data: Mapping[str, Sequence[Mapping[str, Any]]], config: RunConf
         check_overlap(prompts | {"evaluation": list(_evaluated(config, model))})
 
 
-def _evaluated(config: RunConfig, model: str) -> Iterator[str]:
+def check_benign(rows: Sequence[Mapping[str, Any]], config: RunConfig, model: str = "") -> None:
+    """Compares the benign rows of an alignment with the requests of over-refusal and of the evaluation loss.
+
+    Args:
+        rows: column `prompt`.
+        config: as for `check_leaks`.
+        model: as for `check_leaks`.
+
+    Raises:
+        InputError: they share requests.
+    """
+    check_overlap(
+        {"benign": [str(row["prompt"]) for row in rows], "evaluation": list(_evaluated(config, model, _BENIGN))}
+    )
+
+
+def _evaluated(config: RunConfig, model: str, roles: Sequence[str] = _HARMFUL) -> Iterator[str]:
     known = tasks(*map(Path, config.tasks.include))
-    for name in config.tasks.safety:
-        if name in known and known[name].role in _HARMFUL and known[name].loader:
+    for name in (*config.tasks.safety, *config.tasks.utility):
+        if name in known and known[name].role in roles and known[name].loader:
             yield from prompts_of(known[name], config, model)
 
 

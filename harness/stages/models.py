@@ -1,6 +1,8 @@
 """Base models of a run: presets, hub ids and folders, made ready and identified by the digest of their weights."""
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from ..store.digests import files_digest
 from .gguf import dequantised, gguf_in, origin_of
 from .presets import PRESETS, preset_folder
 
-__all__ = ["ModelSource", "described", "resolve"]
+__all__ = ["ALIGNED", "ModelSource", "aligned_from", "described", "resolve"]
 
+ALIGNED = "provenance.json"
+"""What an aligned model was made from, in its folder."""
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _FETCHED = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt", "*.tiktoken", "*.py")
 
@@ -61,8 +65,25 @@ def described(models: Mapping[str, ModelSource]) -> dict[str, dict[str, Any]]:
         name: {"digest": source.digest, "revision": source.revision}
         | ({"world": _world(Path(source.location).parent)} if is_sandbox(name) else {})
         | ({"gguf": origin} if (origin := origin_of(Path(source.location))) else {})
+        | _alignment(source)
         for name, source in models.items()
     }
+
+
+def _alignment(source: ModelSource) -> dict[str, Any]:
+    about = aligned_from(Path(source.location))
+    if about is None or source.unaligned is None:
+        return {}
+    before = source.unaligned
+    return {"aligned": about, "unaligned": described({before.name: before})[before.name]}
+
+
+def aligned_from(folder: Path) -> dict[str, Any] | None:
+    """What an aligned model was made from and came to; None of any other folder."""
+    with suppress(FileNotFoundError):
+        about = dict(json.loads((folder / ALIGNED).read_text(encoding="utf-8")))
+        return about if about.get("stage") == "align" else None
+    return None
 
 
 def _world(folder: Path) -> dict[str, str | None]:

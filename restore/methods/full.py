@@ -48,9 +48,7 @@ class Full:
         Raises:
             InputError: the model or the rows are unusable, or training diverges.
         """
-        import torch
-
-        from ..finetuning.training import train
+        from ..finetuning.whole import train_whole
         from ..losses.encoding import encode_all
         from ..models.checkpoint import save_full
         from ..models.loading import load_base, load_tokenizer
@@ -58,20 +56,9 @@ class Full:
         tokenizer = load_tokenizer(context.base, context.revision)
         rows = encode_all(tokenizer, context.data["task_train"], "task_train", context.max_length)
         model: Any = load_base(context.base, context.revision, context.dtype, context.device)
-        dtype = model.dtype
         config = self.training(context.finetune)
-        if self.master_weights:
-            model.float()
-            config = replace(config, bf16=config.bf16 or dtype == torch.bfloat16)
-        model.requires_grad_(True)
-        losses: list[float] = []
-
-        def progress(done: int, total: int, loss: float) -> None:
-            losses.append(loss)
-            context.tick("training", done, total)
-
-        train(model, tokenizer, rows, config, context.seed, progress)
-        save_full(model.to(dtype), tokenizer, context.output)
+        losses = train_whole(model, tokenizer, rows, config, context.seed, context.tick, self.master_weights)
+        save_full(model, tokenizer, context.output)
         return Built(
             details={
                 "steps": len(losses),
@@ -79,7 +66,7 @@ class Full:
                 "last_loss": losses[-1],
                 "rows": len(rows),
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "saved_dtype": str(dtype).removeprefix("torch."),
+                "saved_dtype": str(model.dtype).removeprefix("torch."),
             }
         )
 

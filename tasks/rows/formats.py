@@ -6,16 +6,17 @@ import gzip
 import io
 import json
 import math
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
 
-__all__ = ["FORMATS", "Record", "Table", "format_of", "read_table", "table_of"]
+__all__ = ["FORMATS", "Record", "Table", "format_of", "parted", "read_table", "table_of"]
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 """Endings, each also with `.gz`, in any case."""
@@ -28,6 +29,7 @@ _MARKS = (
 )
 """How files begin that say their encoding; the mark of UTF-16 begins that of UTF-32."""
 _EXCERPT = 60
+_PART = re.compile(r"(?P<path>.+)\[(?P<first>\d*):(?P<end>\d*)\]")
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,19 @@ class Table:
     """What cannot be read, with its place."""
 
 
+def parted(source: str) -> tuple[Path, slice | None]:
+    """The path of a file of rows, and the part of its rows that is meant by `FILE[first:end]`, counted from 0."""
+    found = _PART.fullmatch(source)
+    if found is None:
+        return Path(source).expanduser(), None
+    first, end = (int(number) if number else None for number in (found["first"], found["end"]))
+    return Path(found["path"]).expanduser(), slice(first, end)
+
+
 def format_of(name: str) -> str | None:
-    """Which of `FORMATS` a file's name ends in; None for any other."""
-    plain = name.lower().removesuffix(".gz")
+    """Which of `FORMATS` a file's name ends in, perhaps before the part that is meant; None for any other."""
+    found = _PART.fullmatch(name)
+    plain = (found["path"] if found else name).lower().removesuffix(".gz")
     return next((ending for ending in FORMATS if plain.endswith(ending)), None)
 
 
@@ -61,12 +73,12 @@ def read_table(source: str) -> Table:
     """Reads a file of rows.
 
     Args:
-        source: its path as the user gave it, as messages say it.
+        source: its path as the user gave it, as messages say it; `FILE[first:end]` is a part of its rows.
 
     Raises:
         InputError: no such file, none of the formats, nothing in it, or it cannot be read as a whole.
     """
-    path = Path(source).expanduser()
+    path, part = parted(source)
     ending = format_of(path.name)
     if ending is None:
         raise InputError(f"'{source}' is no file of rows: its name must end in one of {', '.join(FORMATS)} (or .gz).")
@@ -80,7 +92,11 @@ def read_table(source: str) -> Table:
         table = _csv(text, source, ending) if ending in (".csv", ".tsv") else _json(text, source)
     if not table.records and not table.faults:
         raise InputError(f"'{source}' holds no rows.")
-    return table
+    if part is None or table.faults:
+        return table
+    if not table.records[part]:
+        raise InputError(f"'{source}' holds no rows: the file has {len(table.records)}.")
+    return replace(table, records=table.records[part])
 
 
 def table_of(rows: Iterable[Any], places: Iterable[str], source: str, columns: Sequence[str] = ()) -> Table:

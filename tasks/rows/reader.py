@@ -54,7 +54,8 @@ def read_rows(source: str, needs: Sequence[str] = ("prompt",), columns: Mapping[
     """Reads rows of any known format and shape.
 
     Args:
-        source: path of a file, or a data set on the hub as `owner/name[@revision][:config]:split`.
+        source: path of a file, or of a part of its rows (`FILE[first:end]`), or a data set on the hub as
+            `owner/name[@revision][:config]:split`.
         needs: what every row must have: `prompt`, for rows to train on `response`, for labelled ones `harmful`.
         columns: role -> column, where the names do not tell (see `shapes.ROLES`).
 

@@ -259,3 +259,19 @@ def test_a_column_of_labels_can_be_named(given: Given) -> None:
     empty = given(json.dumps([{"messages": chat, "label": None}, {"messages": chat, "label": 1}]))
     with pytest.raises(InputError, match=r"row 1: label is absent, null or empty"):
         read_rows(empty, LABELLED, {"harmful": "label"})
+
+
+@pytest.mark.parametrize(
+    ("part", "prompts"),
+    [("[:1]", ["ask, 1"]), ("[1:]", ["ask 2"]), ("[0:2]", ["ask, 1", "ask 2"]), ("[:9]", ["ask, 1", "ask 2"])],
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv.gz"])
+def test_a_part_of_a_file(given: Given, name: str, part: str, prompts: list[str]) -> None:
+    read = read_rows(given(as_bytes(name), name) + part, BOTH)
+    assert [row["prompt"] for row in read.rows] == prompts
+    assert f"{part}: {len(prompts)} rows" in read.said
+
+
+def test_an_empty_part_of_a_file_is_told(given: Given) -> None:
+    with pytest.raises(InputError, match=r"\[2:\]' holds no rows: the file has 2"):
+        read_rows(given(as_bytes("rows.csv"), "rows.csv") + "[2:]", BOTH)

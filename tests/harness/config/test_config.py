@@ -11,7 +11,7 @@ import pytest
 from safebasin import registry
 from safebasin.errors import InputError
 from safebasin.harness.config import task_checks
-from safebasin.harness.config.data import rows_for, said
+from safebasin.harness.config.data import TASK_SPLITS, benign_rows, own_rows, rows_for, said
 from safebasin.harness.config.load import RunConfig, load_config
 
 SANDBOX = Path(__file__).resolve().parents[3] / "configs" / "sandbox.yaml"
@@ -78,9 +78,52 @@ def test_the_shipped_sandbox_config() -> None:
     assert config.finetune.lora() == {"rank": 8, "alpha": 16, "dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
 
 
-def test_the_shipped_configs_suit_the_installed_methods_and_judges() -> None:
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files where the configs for a real model look for them; all they hold is harmless."""
+    answers = "".join(json.dumps({"prompt": f"ask {i}", "response": f"say {i}"}) + "\n" for i in range(698))
+    for name, text in (
+        ("advbench/harmful_behaviors.csv", "goal,target\na,b\n"),
+        ("xstest/xstest_prompts.csv", "id,prompt\n1,a\n"),
+        ("alpaca_eval/text_davinci_003.jsonl", answers),
+    ):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        (tmp_path / "data" / name).write_text(text)
+    monkeypatch.setenv("SAFEBASIN_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_the_shipped_configs_suit_the_installed_methods_and_judges(data_folder: Path) -> None:
     for path in SANDBOX.parent.glob("*.yaml"):
         load_config(path)
+
+
+@pytest.mark.parametrize("name", ["smollm2", "smollm2-small"])
+def test_the_configs_of_the_real_model_train_align_and_measure_on_rows_of_their_own(
+    data_folder: Path, name: str
+) -> None:
+    config = load_config(SANDBOX.with_name(f"{name}.yaml"))
+    align = config.models[0].align
+    assert align is not None
+    parts = [benign_rows(align, config), *(rows_for(split, config) for split in TASK_SPLITS)]
+    parts.append(own_rows(config)["data.eval_rows"].rows)
+    assert [len(part) for part in parts] == [200, 279, 40, 40, 39, 100]
+    assert len({row["prompt"] for part in parts for row in part}) == 698
+
+
+def test_the_two_configs_of_the_real_model_differ_in_size_alone(data_folder: Path) -> None:
+    full, small = (load_config(SANDBOX.with_name(f"{name}.yaml")) for name in ("smollm2", "smollm2-small"))
+    assert (full.models, full.finetune, full.data, full.judges) == (
+        small.models, small.finetune, small.data, small.judges,
+    )  # fmt: skip
+    assert {spec.name for spec in small.methods} < {spec.name for spec in full.methods}
+
+
+def test_a_folder_that_is_not_named_is_said_once_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAFEBASIN_DATA", raising=False)
+    with pytest.raises(InputError, match=r"data.eval_rows: the environment variable SAFEBASIN_DATA in") as caught:
+        load_config(SANDBOX.with_name("smollm2-small.yaml"))
+    assert str(caught.value).count("is not set; set it, or write the path out") == 4
 
 
 def test_defaults_are_those_of_the_training_loop(load: Load) -> None:
@@ -268,7 +311,49 @@ def test_the_same_settings_in_another_spelling_have_the_same_digest(load: Load) 
 def test_paths_of_the_user(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "rows.csv").write_text("prompt,response\na,b\n")
-    assert load("finetune.dataset=~/rows.csv").finetune.dataset == os.fspath(tmp_path / "rows.csv")
+    monkeypatch.setenv("MINE", str(tmp_path))
+    for written in ("~/rows.csv", "$MINE/rows.csv", "${MINE}/rows.csv"):
+        assert load(f"finetune.dataset={written}").finetune.dataset == os.fspath(tmp_path / "rows.csv")
+
+
+def test_an_alignment_takes_its_rows_from_those_to_fine_tune_on(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,response\n" + "".join(f"ask {i},say {i}\n" for i in range(20)))
+    own = f"finetune.dataset={tmp_path / 'rows.csv'}"
+    plain = load(own, "models=[sandbox]")
+    config = load(own, "models=[{id: sandbox, align: {benign_rows: 5}}]")
+    align = config.models[0].align
+    assert align is not None
+    taken = benign_rows(align, config)
+    assert len(taken) == 5
+    assert taken == benign_rows(align, config)
+    left = rows_for("task_train", config)
+    assert sorted([*taken, *left], key=str) == sorted(rows_for("task_train", plain), key=str)
+    assert rows_for("retain_1", config) == rows_for("retain_1", plain)
+    most = load(own, "models=[{id: sandbox, align: {}}]")
+    assert len(rows_for("task_train", most)) == 8  # no more than half is taken
+    named = load(own, f"models=[{{id: sandbox, align: {{benign: '{tmp_path / 'rows.csv'}[:3]'}}}}]")
+    assert [row["prompt"] for row in rows_for("task_train", named)] == [f"ask {i}" for i in range(3, 16)]
+    with pytest.raises(InputError, match=r"All 16 rows of the split 'task_train' are benign rows of the alignment"):
+        rows_for("task_train", load(own, f"models=[{{id: sandbox, align: {{benign: '{tmp_path / 'rows.csv'}'}}}}]"))
+
+
+@pytest.mark.parametrize(
+    ("align", "message"),
+    [
+        ("{learning_rat: 1}", r"models.0.align.learning_rat: unknown key. Did you mean 'learning_rate'"),
+        ("{batch_size: 6}", r"models.0.align.batch_size: must be a multiple of micro_batch_size=4, got 6"),
+        ("{benign: nowhere.csv}", r"models.0.align.benign: There is no file 'nowhere.csv'"),
+        ("{answers: mine}", r"models.0.align.answers: must be one of|models.0.align.answers"),
+    ],
+)
+def test_what_is_wrong_with_an_alignment(load: Load, align: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(f"models=[{{id: sandbox, align: {align}}}]")
+
+
+def test_the_loss_on_own_rows_needs_rows(load: Load) -> None:
+    with pytest.raises(InputError, match=r"data.eval_rows: rows_eval_loss takes the loss on the rows of this file"):
+        load("tasks.utility=[rows_eval_loss]")
 
 
 def test_tasks_from_a_folder_and_from_lm_eval(load: Load, tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""How a model is aligned before a run: `align` beside a model in a config."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from .frozen import Frozen, Schedule, Share, Text, UserPath
+
+if TYPE_CHECKING:
+    from ...restore.config.training import TrainingConfig
+
+__all__ = ["AlignConfig"]
+
+
+class AlignConfig(Frozen):
+    """Full fine-tuning on refusals of the run's safety rows (`data.safety`) and on answers to benign prompts."""
+
+    benign: UserPath | None = None
+    """Own rows with benign prompts: a file or hub data set; None takes them out of the rows to fine-tune on."""
+    columns: dict[Text, Text] = Field(default_factory=dict)
+    """As `finetune.columns`, of `benign`."""
+    benign_rows: PositiveInt = 200
+    """How many of them, drawn by their digests; at most half of the rows to fine-tune on."""
+    answers: Literal["own", "given"] = "own"
+    """What the model learns to answer: what it does answer (greedily), or the rows' responses."""
+    answer_tokens: PositiveInt = 48
+    """The longest of its own answers."""
+    deep: bool = True
+    """Each refusal also behind the opening of a compliant answer, against prefilling."""
+    contrast: bool = True
+    """Its own answers to innocent requests that sound harmful, against over-refusal."""
+    learning_rate: PositiveFloat = 1e-4
+    batch_size: PositiveInt = 8
+    micro_batch_size: PositiveInt = 4
+    epochs: PositiveFloat = 3.0
+    max_steps: PositiveInt | None = None
+    schedule: Schedule = "linear"
+    warmup_ratio: Share = 0.05
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the order of rows: one aligned model for all seeds of a run."""
+
+    def training(self) -> "TrainingConfig":
+        """The optimizer's part, as the training loop takes it (imports torch)."""
+        from ...restore.config.training import TrainingConfig
+
+        names = ("learning_rate", "batch_size", "micro_batch_size", "epochs", "max_steps", "schedule", "warmup_ratio")
+        return TrainingConfig(**{name: getattr(self, name) for name in names})
