@@ -1,19 +1,27 @@
 """The method interface: how one model becomes another, and what a method must tell of itself."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from .. import registry
+from ..errors import InputError
 
 if TYPE_CHECKING:
     from .config.training import TrainingConfig
 
-__all__ = ["BuildContext", "Built", "Method", "Stage", "Tick"]
+__all__ = ["EPSILONS", "BuildContext", "Built", "Grid", "Method", "Stage", "Tick", "post_hoc"]
 
 Stage = Literal["base", "alignment", "fine-tuning", "post-hoc"]
 Tick = Callable[[str, int, int], None]
 """Progress: (what is being done, steps done, steps in all)."""
 Rows = Sequence[Mapping[str, str]]
+Grid = tuple[Mapping[str, Any], ...]
+EPSILONS: Grid = ({}, *({"epsilon": epsilon} for epsilon in (0.03, 0.01, 0.003, 0.001, 0.3)))
+"""The grid of a method that goes as far as a bound on the retain loss allows, in nats per token."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,28 @@ class Method(Protocol):
     licence: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
     """Names of the data splits it uses."""
+    grid: ClassVar[Grid]
+    """Settings that `tuned` tries, the published ones first; post-hoc methods with a choice alone have it."""
 
     def build(self, context: BuildContext) -> Built:
         """Builds the adapter and saves it to `context.output`."""
         ...
+
+
+def post_hoc(name: str, settings: Mapping[str, Any]) -> Method:
+    """A post-hoc method with its settings; of one that has presets, `preset` names what the others change.
+
+    Raises:
+        InputError: there is no such method or setting, it is of another stage, or values are bad.
+    """
+    kind = registry.load("methods", name)
+    if kind.stage != "post-hoc":
+        raise InputError(f"{name} is a method of stage {kind.stage}; give a post-hoc one, such as safe_lora.")
+    known, given, make = list(inspect.signature(kind).parameters), dict(settings), kind
+    if "preset" in given and hasattr(kind, "from_preset"):
+        make = partial(kind.from_preset, given.pop("preset"))
+    for key in given:
+        if key not in known:
+            raise InputError(f"{name} has no setting '{key}'. {registry.suggest(key, known)}")
+    made: Method = make(**given)
+    return made

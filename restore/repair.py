@@ -1,20 +1,17 @@
 """`repair`: any post-hoc method on a model in memory."""
 
-import inspect
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from .. import registry
 from ..errors import InputError
 from .config.settings import RestoreConfig
 from .config.training import TrainingConfig
-from .method import BuildContext, Tick
+from .method import BuildContext, Tick, post_hoc
 from .models.checkpoint import kind_of
 from .models.loading import save_adapter
 from .restoration.data import Rows, split_forget, split_retain
@@ -80,7 +77,7 @@ def repair(
         InputError: no such post-hoc method or setting, rows that it needs are missing, the base cannot be loaded, the
             result is a whole model, or anything that the method raises. The model is as it was.
     """
-    made = _made(method, settings)
+    made = post_hoc(method, settings)
     config = peft_model.peft_config[peft_model.active_adapter]
     found = base or config.base_model_name_or_path
     if not found:
@@ -108,20 +105,6 @@ def repair(
             )
         _put(peft_model, output)
     return Repaired(peft_model, REPAIRED, built.safety_examples, built.details)
-
-
-def _made(method: str, settings: Mapping[str, Any]) -> Any:
-    kind = registry.load("methods", method)
-    if kind.stage != "post-hoc":
-        raise InputError(f"{method} is a method of stage {kind.stage}; repair takes post-hoc ones, such as safe_lora.")
-    known, given = list(inspect.signature(kind).parameters), dict(settings)
-    make: Any = kind
-    if "preset" in given and hasattr(kind, "from_preset"):
-        make = partial(kind.from_preset, given.pop("preset"))
-    for key in given:
-        if key not in known:
-            raise InputError(f"{method} has no setting '{key}'. {registry.suggest(key, known)}")
-    return make(**given)
 
 
 def _lora(config: Any) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from ..errors import InputError
 
 __all__ = ["MAY_SHARE", "ROLES", "check_overlap"]
 
-ROLES = ("forget", "curvature", "salora", "benign", "visage", "evaluation")
-"""Two parts of the safety rows, all of them (for methods that train on them whole), the harmless prompts of an
-alignment, and two ways of measuring."""
+ROLES = ("forget", "curvature", "salora", "validation", "benign", "visage", "evaluation")
+"""Two parts of the safety rows, all of them (for methods that train on them whole), prompts that settings are chosen
+on, the harmless prompts of an alignment, and two ways of measuring."""
 MAY_SHARE = frozenset(
     {frozenset({"salora", "forget"}), frozenset({"salora", "curvature"}), frozenset({"visage", "evaluation"})}
 )

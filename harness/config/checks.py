@@ -124,6 +124,7 @@ def _idle_columns(config: RunConfig) -> Iterator[Fault]:
         ("finetune.columns", "finetune.dataset", config.finetune.columns),
         ("data.safety_columns", "data.safety", data.safety_columns),
         ("data.retain_columns", "data.retain", data.retain_columns),
+        ("data.validation_columns", "data.validation", data.validation_columns),
     )
     for at, of, columns in maps:
         if columns and of not in own:

@@ -36,7 +36,7 @@ PROMPTS, EXCHANGES = ("prompt",), ("prompt", "response")
 RETAIN_SPLITS = ("retain_1", "retain_2", "retain_check")
 TASK_SPLITS = ("task_train", *RETAIN_SPLITS)
 SAFETY_SPLITS = ("forget", "curvature_forget", "safety")
-SPLITS = (*TASK_SPLITS, *SAFETY_SPLITS)
+SPLITS = (*TASK_SPLITS, *SAFETY_SPLITS, "validation")
 FORGET_SIZE = 50
 """Rows of the forget set; the rest of the safety rows build curvature (the paper's section 4.1)."""
 
@@ -109,6 +109,8 @@ def _rows(split: str, config: RunConfig, world: int) -> Rows:
         return _parts(own_rows(config)["finetune.dataset"].rows, split, config.finetune.dataset)
     if split in SAFETY_SPLITS:
         return _safety_rows(split, config, world)
+    if split == "validation":
+        return _validation(config, world)
     raise InputError(f"No data split is called '{split}'. {suggest(split, SPLITS)}")
 
 
@@ -161,6 +163,18 @@ def _safety_rows(split: str, config: RunConfig, world: int) -> Rows:
     return chosen
 
 
+def _validation(config: RunConfig, world: int) -> Rows:
+    """Harmful prompts that settings are chosen on."""
+    if config.data.validation:
+        return own_rows(config)["data.validation"].rows
+    if config.safety_source == "sandbox":
+        return _world("harmful_validation", world)
+    raise InputError(
+        "data.validation is missing: settings are chosen on harmful prompts that nothing else uses. Give a file of "
+        "them, or a part of one (FILE[first:end])."
+    )
+
+
 def _world(split: str, world: int) -> Rows:
     from ...tasks.sandbox.world import rows
 
@@ -192,6 +206,8 @@ def own_sources(config: RunConfig) -> dict[str, tuple[str, tuple[str, ...], Mapp
         found["finetune.dataset"] = (config.finetune.dataset, EXCHANGES, config.finetune.columns)
     if data.safety not in SAFETY_SETS:
         found["data.safety"] = (data.safety, PROMPTS, data.safety_columns)
+    if data.validation:
+        found["data.validation"] = (data.validation, PROMPTS, data.validation_columns)
     if data.retain:
         found["data.retain"] = (data.retain, EXCHANGES, data.retain_columns)
     if data.eval_rows:

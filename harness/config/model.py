@@ -137,6 +137,10 @@ class DataConfig(Frozen):
     """`sandbox`, `advbench` or own harmful prompts; `auto` is the sandbox's when that is what is fine-tuned on."""
     safety_columns: dict[Text, Text] = Field(default_factory=dict)
     """As `finetune.columns`, of `safety`."""
+    validation: UserPath | None = None
+    """Own harmful prompts to choose settings on (`tuned`); None is the sandbox's, and there are no others."""
+    validation_columns: dict[Text, Text] = Field(default_factory=dict)
+    """As `finetune.columns`, of `validation`."""
     retain: UserPath | None = None
     """Own task rows for the retain sets; None holds them out of the fine-tuning data."""
     retain_columns: dict[Text, Text] = Field(default_factory=dict)
@@ -155,7 +159,8 @@ class DataConfig(Frozen):
     @property
     def files(self) -> dict[str, str]:
         """The local copies that were given, by the metadata key under which tasks look for them."""
-        given = self.model_dump(exclude={"safety", "safety_columns", "retain", "retain_columns"})
+        own = ("safety", "validation", "retain")
+        given = self.model_dump(exclude={*own, *(f"{name}_columns" for name in own)})
         return {key: path for key, path in given.items() if path}
 
 

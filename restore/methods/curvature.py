@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ...errors import InputError
 from ..config.settings import RestoreConfig
-from ..method import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Grid, Stage
 
 __all__ = ["Curvature"]
 
@@ -27,6 +27,14 @@ class Curvature(RestoreConfig):
     paper: ClassVar[str] = "arXiv 2511.18039"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = NEEDS
+    grid: ClassVar[Grid] = (
+        {},
+        {"epsilon_share": 0.02},
+        {"epsilon_share": 0.1},
+        {"epsilon_share": 0.01},
+        {"epsilon_share": 0.2},
+        {"epsilon_share": 0.005},
+    )
 
     def build(self, context: BuildContext) -> Built:
         """Restores the adapter or whole model in `context.parent`; saves it with `restoration_trace.json`.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..method import BuildContext, Built, Stage
+from ..method import EPSILONS, BuildContext, Built, Grid, Stage
 from ..unlearning.config import RetainedUnlearnConfig
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class GradDiff(RetainedUnlearnConfig):
     paper: ClassVar[str] = "arXiv 2203.12817"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("forget", "curvature_forget", "retain_1", "retain_2", "retain_check")
+    grid: ClassVar[Grid] = EPSILONS
 
     def build(self, context: BuildContext) -> Built:
         """Unlearns from the adapter in `context.parent`; saves it with `restoration_trace.json`.

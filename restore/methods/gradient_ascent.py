@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ..method import BuildContext, Built, Stage
+from ..method import EPSILONS, BuildContext, Built, Grid, Stage
 from ..unlearning.config import UnlearnConfig
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ class GradientAscent(UnlearnConfig):
     paper: ClassVar[str] = "arXiv 2210.01504"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("forget", "curvature_forget", "retain_check")
+    grid: ClassVar[Grid] = EPSILONS
 
     def build(self, context: BuildContext) -> Built:
         """Unlearns from the adapter in `context.parent`; saves it with `restoration_trace.json`.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import InputError
-from ..method import BuildContext, Built, Stage
+from ..method import EPSILONS, BuildContext, Built, Grid, Stage
 from ..unlearning.config import ControlConfig
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Interpolate(ControlConfig):
     paper: ClassVar[str] = "none: a control of this project (cf. WiSE-FT, arXiv 2109.01903)"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("retain_check",)
+    grid: ClassVar[Grid] = EPSILONS
 
     def build(self, context: BuildContext) -> Built:
         """Interpolates the adapter in `context.parent`; saves it with the trace of the search.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import InputError
-from ..method import BuildContext, Built, Stage
+from ..method import EPSILONS, BuildContext, Built, Grid, Stage
 from ..unlearning.config import RetainedUnlearnConfig
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Npo(RetainedUnlearnConfig):
     paper: ClassVar[str] = "arXiv 2404.05868"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("forget", "curvature_forget", "retain_1", "retain_2", "retain_check")
+    grid: ClassVar[Grid] = EPSILONS
 
     beta: float = 0.1
     """Inverse temperature; the smaller, the more it is gradient ascent. The paper's and open-unlearning's value."""

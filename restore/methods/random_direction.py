@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import InputError
-from ..method import BuildContext, Built, Stage
+from ..method import EPSILONS, BuildContext, Built, Grid, Stage
 from ..unlearning.config import ControlConfig
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class RandomDirection(ControlConfig):
     paper: ClassVar[str] = "none: a control of this project"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("retain_check",)
+    grid: ClassVar[Grid] = EPSILONS
 
     first_length: float = 0.1
     """Euclidean length tried first; doubled while the bound holds, then bisected."""

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..method import BuildContext, Built, Stage
+from ..method import EPSILONS, BuildContext, Built, Grid, Stage
 from ..repairs.config import StrengthConfig
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class RankSpace(StrengthConfig):
     paper: ClassVar[str] = "none: a method of this project"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("safety", "retain_1", "retain_2", "retain_check")
+    grid: ClassVar[Grid] = EPSILONS
 
     def build(self, context: BuildContext) -> Built:
         """Repairs the adapter in `context.parent`; saves it.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import InputError
-from ..method import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Grid, Stage
 from ..unlearning.config import ControlConfig, check_settings
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Resta(ControlConfig):
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("forget",)
     """With `gamma: null`, an instance needs `retain_check` too."""
+    grid: ClassVar[Grid] = ({}, {"gamma": 0.75}, {"gamma": 0.5}, {"gamma": 0.35}, {"gamma": 0.2}, {"gamma": 0.1})
 
     gamma: float | None = 1.0
     """1 is the paper's; null takes the largest up to `gamma_most` within the retain bound."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..method import BuildContext, Built, Stage
+from ..method import EPSILONS, BuildContext, Built, Grid, Stage
 from ..repairs.config import StrengthConfig
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class Ridge(StrengthConfig):
     paper: ClassVar[str] = "none: a method of this project"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("safety", "retain_check")
+    grid: ClassVar[Grid] = EPSILONS
 
     def build(self, context: BuildContext) -> Built:
         """Repairs the adapter in `context.parent`; saves it.

@@ -5,7 +5,7 @@ from math import inf
 from typing import Any, ClassVar, Literal
 
 from ...errors import InputError
-from ..method import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Grid, Stage
 from ..unlearning.config import check_settings
 
 __all__ = ["SafeDelta"]
@@ -21,6 +21,7 @@ class SafeDelta:
     paper: ClassVar[str] = "arXiv 2505.12038"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("safety",)
+    grid: ClassVar[Grid] = ({}, {"keep": 0.99}, {"keep": 0.95}, {"keep": 0.9}, {"keep": 0.8}, {"keep": 0.65})
 
     s: float | None = 0.1
     """The paper's budget, in units of weights: needs a sweep for each size of model and update. `keep` takes its

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ...errors import InputError
 from ..config.projection import Select, Variant
-from ..method import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Grid, Stage
 
 __all__ = ["REPORT_FILE", "SafeLora"]
 
@@ -24,6 +24,14 @@ class SafeLora:
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ()
     """With `pseudo_unaligned`, an instance needs ("forget",)."""
+    grid: ClassVar[Grid] = (
+        {},
+        {"threshold": 0.35},
+        {"threshold": 0.6},
+        {"threshold": 0.7},
+        {"threshold": 0.8},
+        {"threshold": 1.0},
+    )
 
     variant: Variant = "fro"
     """Which C: "fro" is the official one, which also scales; "spectral", "topk", "drop": see `projection.project`."""

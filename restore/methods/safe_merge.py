@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ...errors import InputError
-from ..method import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Grid, Stage
 from ..unlearning.config import check_settings
 
 if TYPE_CHECKING:
@@ -24,6 +24,14 @@ class SafeMerge:
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("safety",)
     """With `pseudo_unaligned`, an instance needs `forget` too."""
+    grid: ClassVar[Grid] = (
+        {},
+        {"threshold": 0.5},
+        {"threshold": 0.6},
+        {"threshold": 0.7},
+        {"threshold": 1.0},
+        {"threshold": 1.0, "alpha": 0.5},
+    )
 
     alpha: float = 0.8
     """Weight of the fine-tuning's update. 0 puts the safety adapter in its place."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import InputError
 from ..config.settings import RestoreConfig
-from ..method import BuildContext, Built, Stage
+from ..method import BuildContext, Built, Grid, Stage
 from ..unlearning.config import check_settings
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ class SafetySft:
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("forget", "retain_1", "retain_2")
     """With `retain: 0`, an instance needs ("forget",)."""
+    grid: ClassVar[Grid] = (
+        {},
+        {"row_passes": 1150},
+        {"row_passes": 575},
+        {"row_passes": 4600},
+        {"retain": 3.0},
+        {"retain": 0.3},
+    )
 
     row_passes: int = 2300
     """Rows forward and backward: what `curvature` takes by default (in the mean over worlds, see docs/results)."""

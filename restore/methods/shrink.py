@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ...errors import InputError
-from ..method import BuildContext, Built, Stage
+from ..method import EPSILONS, BuildContext, Built, Grid, Stage
 from ..unlearning.config import ControlConfig
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Shrink(ControlConfig):
     paper: ClassVar[str] = "none: a control of this project"
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("retain_check",)
+    grid: ClassVar[Grid] = EPSILONS
 
     match_norm: float | None = None
     """Go no further than this Euclidean distance: that of the method which the control is to be compared with."""

@@ -62,6 +62,11 @@ CASES = [
     Case("rank_space", {"epsilon": 0.01}, bad={"rows": 0}),
     Case("rank_space", {"strength": 1.0}, bad={"strength": -1.0}, variant="fixed"),
     Case("safety_sft", {"row_passes": 20, "max_new_tokens": 4}, bad={"row_passes": 0}),
+    Case(
+        "tuned",
+        {"of": "ridge", "settings": {"rows": 4}, "grid": [{"strength": 0.0}, {"strength": 5.0}], "max_new_tokens": 4},
+        bad={"of": "lora"},
+    ),
     Case("shrink", {"epsilon": 0.01}, bad={"match_norm": 0.0}),
     Case("interpolate", {"epsilon": 0.01}, bad={"tolerance": 0.0}),
     Case("random_direction", {"epsilon": 0.01}, bad={"first_length": 0.0}),

@@ -73,7 +73,7 @@ def test_a_second_repair_takes_the_place_of_the_first(tuned: Any, world: World) 
 def test_what_it_cannot_do_is_said(tuned: Any, world: World) -> None:
     before = logits(tuned)
     for changes, said in (
-        ({"method": "lora"}, "repair takes post-hoc ones"),
+        ({"method": "lora"}, "give a post-hoc one"),
         ({"method": "safe_lore"}, "Did you mean 'safe_lora'"),
         ({"method": "ridge", "strenght": 1.0}, "no setting 'strenght'"),
         ({"method": "ridge", "forget": ()}, "needs harmful prompts. Give forget="),
