@@ -13,7 +13,7 @@ from lm_eval.models.huggingface import HFLM
 
 from ...errors import InputError
 from ...restore.models.chat import begun
-from ...restore.models.thinking import Thinking, split_thinking, thinking_of
+from ...restore.models.thinking import Answer, Thinking, split_thinking, spoken, thinking_of
 from ...tasks.perturbation import KEY, Perturbation
 from ..store.digests import digest_of
 from ..store.store import Store
@@ -89,7 +89,7 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         thinking = self.thinking
         if thinking is None:
             parts = _numbered([self._prompt_parts(request) for request in requests])
-            return self._answer("generate_until", requests, parts, super().generate_until)
+            return [spoken(text) for text in self._answer("generate_until", requests, parts, super().generate_until)]
         asked = [_unstopped(request) for request in requests]
         marks = {"thinking": [thinking.begin, thinking.end]}  # which are kept in the text
         parts = _numbered([self._prompt_parts(request) | marks for request in asked])
@@ -221,14 +221,14 @@ def _answer_to(request: Instance, thinking: Thinking, text: str) -> str:
     """What a task gets of a continuation."""
     context, settings = request.args
     whole = thinking.whole(context, text)
-    answer = split_thinking(whole)[1]
+    answer = split_thinking(whole, (thinking.marks,))[1]
     begun_for_it = isinstance(request.doc, dict) and request.doc.get("prefix")
     if answer is None or (begun_for_it and answer != whole):
         return whole
     until = settings.get("until") or []
     for stop in [until] if isinstance(until, str) else until:
         answer = answer.split(stop)[0] if stop else answer
-    return answer
+    return Answer(answer)
 
 
 def _without_perturbation(request: Instance) -> Instance:

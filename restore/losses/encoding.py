@@ -9,7 +9,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError, several
-from ..models.thinking import split_thinking, thinking_of
+from ..models.thinking import thinking_of
 
 __all__ = [
     "IGNORED",
@@ -29,6 +29,7 @@ __all__ = [
 IGNORED = -100
 """The label of a token that carries no loss."""
 
+_PROBE = "safebasin probe answer"
 PADDING = 8
 """Widths of batches are multiples of this, which tensor cores want."""
 
@@ -84,18 +85,21 @@ def _render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], open_turn
 def _answered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], head: str, response: str) -> str:
     """The rendered exchange.
 
-    Of a model that thinks, the template renders the answer alone, since many leave blocks out; before it comes the
-    response's own block, or an empty one where the head has begun one.
+    Many templates of models that think leave blocks out, or cut answers that speak of the marks. So where the template
+    does not render the response as it is behind the head, it is put together: the head, the response's own block or an
+    empty one where the template writes that, the answer, and what the template ends answers with.
     """
-    thinking, (_, answer) = thinking_of(tokenizer), split_thinking(response)
-    own = answer != response
-    if thinking is None or not (own or thinking.opened_by(head)):
-        return _render(tokenizer, [*turns, {"role": "assistant", "content": response}], open_turn=False)
-    begun = thinking.continued(head, response) if own else thinking.closed(head) + response
+    thinking = thinking_of(tokenizer)
+    block, answer = ("", response) if thinking is None else thinking.parts(head, response)
+    if thinking is None or not (block or thinking.opened_by(head)):
+        whole = _render(tokenizer, [*turns, {"role": "assistant", "content": response}], open_turn=False)
+        if thinking is None or (whole.startswith(head) and response.strip() in whole[len(head) :]):
+            return whole
     if not answer or not answer.strip():
-        return begun
-    ended = _render(tokenizer, [*turns, {"role": "assistant", "content": answer}], open_turn=False)
-    return begun + ended.rpartition(answer.strip())[2]
+        return head + block
+    ended = _render(tokenizer, [*turns, {"role": "assistant", "content": _PROBE}], open_turn=False)
+    begun = f"{head}{block}{thinking.answer_lead}" if block else thinking.closed(head)
+    return begun + answer + ended.rpartition(_PROBE)[2]
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> str:

@@ -22,7 +22,7 @@ DATE = date(2024, 7, 26)
 THINKING = (
     ("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<thought>", "</thought>"), ("[THINK]", "[/THINK]"),
     ("<reasoning>", "</reasoning>"), ("<seed:think>", "</seed:think>"),
-    ("<|START_THINKING|>", "<|END_THINKING|>"), ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"), ("<|begin_of_thought|>", "<|end_of_thought|>"), ("◁think▷", "◁/think▷"),
 )  # fmt: skip
 """How blocks of thinking begin and end, in the templates of models that think."""
 
@@ -67,6 +67,9 @@ class Chat:
 
     opening: str
     """What `add_generation_prompt` adds; "" where the end of the user's turn opens the answer."""
+    lead: str
+    """What the template writes between the opening and a finished answer: an empty block of thinking (Qwen3), or a
+    token that begins the answer proper (Cohere)."""
     end: int | None
     """Id of the token that ends the assistant's turn; None where the template writes none."""
     end_text: str
@@ -84,8 +87,9 @@ def read_chat(tokenizer: "PreTrainedTokenizerBase") -> Chat:
     """Renders a probe with the chat template and reads off what it does.
 
     Raises:
-        InputError: there is no template, it cannot render an exchange, does not open an answer, begins with two
-            beginning-of-sequence tokens, or parts answers into channels.
+        InputError: there is no template, it cannot render an exchange, does not open an answer or opens another one
+            than it writes, ends answers with what is no token, begins with two beginning-of-sequence tokens, or parts
+            answers into channels.
     """
     where = f"The chat template of '{tokenizer.name_or_path}'"
     if not tokenizer.chat_template:
@@ -102,22 +106,23 @@ def read_chat(tokenizer: "PreTrainedTokenizerBase") -> Chat:
     if _ANSWER not in whole or _QUESTION not in whole:
         raise InputError(f"{where} leaves out what user or assistant say. Mend it, or take that of the model's maker.")
     before, _, after = whole.partition(_ANSWER)
-    if ready == plain and before.rstrip() != plain.rstrip():
-        raise InputError(
-            f"{where} opens no answer: with and without add_generation_prompt it renders the same, and an answer "
-            f"begins with {before[len(_common(before, plain)) :]!r}. Answers would continue the user's turn. Add "
-            "`{% if add_generation_prompt %}…{% endif %}` with that text, or take the template of the model's maker."
-        )
+    opening = ready[len(plain) :] if ready.startswith(plain) else ready[len(_common(ready, plain)) :]
+    lead = before[len(ready) :] if before.startswith(ready) else ""
+    _check_opening(tokenizer, (plain, ready, before), opening, where)
     _check_bos(tokenizer, ready, where)
     end = _first_added(tokenizer, after)
     if end is None:  # some write it as the next turn begins
         end = _first_added(tokenizer, _between(_rendered(tokenizer, more, False)))
-    opening = ready[len(plain) :] if ready.startswith(plain) else ready[len(_common(ready, plain)) :]
-    source = template_text(tokenizer)
-    thinking = next((pair for pair in THINKING if any(mark in source or mark in opening for mark in pair)), None)
-    bos = tokenizer.bos_token
+    if end is None and after.strip():
+        raise InputError(
+            f"{where} ends answers with {after.strip()!r}, which is no token of its tokenizer: answers would not stop "
+            "there. Take the tokenizer that the model was trained with; or write {{ eos_token }} in its place, if that "
+            "is how the model ends."
+        )
+    thinking, bos = _thinking(tokenizer, opening), tokenizer.bos_token
     return Chat(
         opening=opening,
+        lead=lead,
         end=end,
         end_text="" if end is None else str(tokenizer.convert_ids_to_tokens(end)),
         thinking=thinking,
@@ -126,6 +131,55 @@ def read_chat(tokenizer: "PreTrainedTokenizerBase") -> Chat:
         writes_bos=bool(bos) and ready.startswith(str(bos)),
         text=whole,
     )
+
+
+def _thinking(tokenizer: Any, opening: str) -> tuple[str, str] | None:
+    """The marks that a template knows. Of several pairs those that it opens, or that are tokens, or that are whole."""
+    source, vocabulary = template_text(tokenizer), tokenizer.get_vocab()
+
+    def known(pair: tuple[str, str]) -> tuple[bool, bool, bool]:
+        return pair[0] in opening, all(mark in vocabulary for mark in pair), all(mark in source for mark in pair)
+
+    found = [pair for pair in THINKING if any(mark in source or mark in opening for mark in pair)]
+    return max(found, key=known, default=None)
+
+
+def _check_opening(tokenizer: Any, rendered: tuple[str, str, str], opening: str, where: str) -> None:
+    """An answer is opened by what stands before a finished one, blocks of thinking and tokens of its own aside."""
+    plain, ready, before = rendered
+    if ready.startswith(before.rstrip()) or (opening.strip() and before.rstrip().endswith(opening.rstrip())):
+        return
+    lead = before[len(ready.rstrip()) :] if before.startswith(ready.rstrip()) else None
+    if opening.strip() and lead is not None and not _words(tokenizer, _unthought(lead)):
+        return
+    begins = before[len(_common(before, plain)) :] or before[len(_common(before, ready)) :]
+    if opening.strip():
+        raise InputError(
+            f"{where} opens an answer with {opening!r}, but a finished one begins with {begins!r}. Let both be the "
+            "same, or take the template of the model's maker."
+        )
+    if lead is None or _unthought(lead).strip():
+        raise InputError(
+            f"{where} opens no answer: add_generation_prompt adds nothing to it, and an answer begins with {begins!r}. "
+            "Answers would continue the user's turn. Add `{% if add_generation_prompt %}…{% endif %}` with that text, "
+            "or take the template of the model's maker."
+        )
+
+
+def _unthought(text: str) -> str:
+    """What is left of a text without the block of thinking in it."""
+    for begin, end in THINKING:
+        if begin in text and end in text:
+            text = text.partition(begin)[0] + text.rpartition(end)[2]
+    return text
+
+
+def _words(tokenizer: Any, text: str) -> bool:
+    """Whether there is more in a text than added tokens and white space."""
+    added = sorted((str(token) for token in tokenizer.added_tokens_decoder.values()), key=len, reverse=True)
+    for token in added:
+        text = text.replace(token, "")
+    return bool(text.strip())
 
 
 def _messages(count: int) -> list[dict[str, str]]:
@@ -188,9 +242,10 @@ def _end_of_turn(tokenizer: Any) -> int | None:
 def begun(tokenizer: Any, messages: Sequence[Mapping[str, str]], **settings: Any) -> str:
     """The prompt of an answer whose beginning is given as the last message: the opening is that of every answer.
 
-    Where the template opens answers with more than it writes before a finished one (a block of thinking, say), what
-    transformers' `continue_final_message` renders would lack it.
+    What transformers' `continue_final_message` renders would lack what the template opens answers with but does not
+    write before a finished one (a block of thinking, say), and would have what it writes before finished ones alone.
     """
     cut = tokenizer.apply_chat_template(list(messages), tokenize=False, continue_final_message=True, **settings)
     ready = tokenizer.apply_chat_template(list(messages[:-1]), tokenize=False, add_generation_prompt=True, **settings)
-    return str(cut if cut.startswith(ready.rstrip()) else ready + messages[-1]["content"])
+    begun_so = cut.startswith(ready.rstrip()) and cut[len(ready.rstrip()) :].strip() == messages[-1]["content"].strip()
+    return str(cut if begun_so else ready + messages[-1]["content"])

@@ -1,5 +1,6 @@
 """Answers of models that think first: what is said after the block of thinking is the answer."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
@@ -10,8 +11,8 @@ from ...errors import InputError
 from .chat import THINKING, read_chat, template_text
 
 __all__ = [
-    *("Thinking", "answer_of", "decoded", "end_thinking_at", "ending_thinking", "marks_of", "split_thinking"),
-    "thinking_of",
+    *("Answer", "Thinking", "answer_of", "decoded", "end_thinking_at", "ending_thinking", "marks_of"),
+    *("split_thinking", "spoken", "thinking_of"),
 ]
 
 _end: ContextVar[str | None] = ContextVar("safebasin_think_end_token", default=None)
@@ -38,32 +39,88 @@ def end_thinking_at(end: str | None) -> Token[str | None]:
     return _end.set(end)
 
 
+class Answer(str):
+    """What a model says after its thinking, or without any: marks in it are part of what it says."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Thinking:
-    """How a model's blocks of thinking begin and end."""
+    """How a model's blocks of thinking begin and end, and where."""
 
     begin: str
     end: str
     required: bool = False
     """Whether every answer has one, so that what never reaches `end` is unfinished thinking."""
+    opening: str | None = None
+    """What opens an answer in the model's template; where it is not known, the whole prompt is looked at for marks."""
+    lead: str = ""
+    """What the template writes between that and a finished answer, such as an empty block."""
 
     def opened_by(self, prompt: str) -> bool:
-        """Whether a rendered prompt ends inside a block."""
-        return self.required or prompt.rfind(self.begin) > prompt.rfind(self.end)
+        """Whether a rendered prompt ends inside a block; what user and system say of the marks does not count."""
+        block = prompt[self._opened_at(prompt) :]
+        return self.required or block.rfind(self.begin) > block.rfind(self.end)
+
+    def _opened_at(self, prompt: str) -> int:
+        """Where that begins which is the model's: a block that the template opens, and what is put into its mouth."""
+        if self.opening is None:
+            return 0
+        head, sign = self.opening.partition(self.begin)[0].strip(), self.opening.strip()
+        at = prompt.rfind(head or sign) if sign else -1
+        if at < 0:
+            return len(prompt)
+        rest = prompt[at + len(head) :]
+        return len(prompt) - len(rest.lstrip())
 
     def closed(self, prompt: str) -> str:
-        """A rendered prompt after which an answer can stand: a block that it begins, or that is required, is empty."""
-        if not self.opened_by(prompt):
-            return prompt
-        if prompt.rfind(self.begin) <= prompt.rfind(self.end):  # required, and how it begins is not known
-            return f"{prompt}{self.end}\n\n"
-        gap = "\n" if prompt.endswith("\n") else "\n\n"
-        return f"{prompt}{gap}{self.end}\n\n"
+        """A rendered prompt after which an answer can stand: a block that it begins, or that is required, is empty.
 
-    def continued(self, prompt: str, response: str) -> str:
-        """A rendered prompt and a response with its own block, as the model itself writes them."""
-        text = response if (self.begin, self.end) in THINKING else response.replace(THINKING[0][1], self.end)
-        return prompt + (text.lstrip().removeprefix(self.begin).lstrip() if self.opened_by(prompt) else text)
+        So is one that the template writes before finished answers. What an answer is begun with comes behind it.
+        """
+        at = self._opened_at(prompt)
+        block = prompt[at:]
+        if not self.opened_by(prompt):
+            whole = self.end in block or block.startswith(self.lead)
+            return prompt if whole else f"{prompt[:at]}{self.lead}{block}"
+        front, begin, inside = block.rpartition(self.begin)
+        if not begin or self.end in inside:  # required, and how it begins is not known
+            return f"{prompt}{self.end}\n\n"
+        said = inside.lstrip()
+        gap = inside[: len(inside) - len(said)]
+        gap += "\n" if gap.endswith("\n") else "\n\n"
+        return f"{prompt[:at]}{front}{begin}{gap}{self.end}\n\n{self.answer_lead}{said}"
+
+    @property
+    def answer_lead(self) -> str:
+        """What the template writes between a block and the answer."""
+        front, begin, rest = self.lead.partition(self.begin)
+        return front + rest.rpartition(self.end)[2].lstrip() if begin else front
+
+    def parts(self, prompt: str, response: str) -> tuple[str, str | None]:
+        """A response's own block, as the model would go on from a prompt with it, and its answer.
+
+        The block is "" where there is none, the answer None where the block has not ended. Where the prompt begins no
+        block, an end without a beginning is one only at the start of a line; elsewhere the answer speaks of it.
+        """
+        opened = self.opened_by(prompt)
+        for begin, end in sorted(((self.begin, self.end), *THINKING), key=lambda pair: pair[1] not in response):
+            alone = opened or re.search(f"^{re.escape(end)}", response, re.MULTILINE) is not None
+            _, answer = split_thinking(response, ((begin, end),), alone)
+            if answer != response:
+                block = response if answer is None else response.removesuffix(answer)
+                block = block.replace(begin, self.begin).replace(end, self.end)
+                inside = block.lstrip().removeprefix(self.begin)
+                if opened:
+                    return inside.lstrip(), answer
+                return (block if inside != block.lstrip() else f"{self.begin}\n{inside}"), answer
+        return "", response
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        """Those that `whole` writes."""
+        return (self.begin, self.end) if (self.begin, self.end) in THINKING else THINKING[0]
 
     def whole(self, prompt: str, continuation: str) -> str:
         """The block and the answer, the block begun and ended by the marks that `split_thinking` knows best.
@@ -74,9 +131,7 @@ class Thinking:
         """
         if self.opened_by(prompt) and not continuation.lstrip().startswith(self.begin):
             continuation = f"{self.begin}\n{continuation.lstrip()}"
-        if (self.begin, self.end) in THINKING:
-            return continuation
-        begin, end = THINKING[0]
+        begin, end = self.marks
         return continuation.replace(self.begin, begin, 1).replace(self.end, end)
 
 
@@ -88,31 +143,64 @@ def thinking_of(tokenizer: Any) -> Thinking | None:
     """
     end = _end.get()
     if end is not None:
-        return Thinking(next((begin for begin, known in THINKING if known == end), THINKING[0][0]), end, required=True)
+        begin = next((begin for begin, known in THINKING if known == end), THINKING[0][0])
+        opening = read_chat(tokenizer).opening if tokenizer.chat_template else None
+        return Thinking(begin, end, required=True, opening=opening)
     source = template_text(tokenizer)
     if not any(mark in source for pair in THINKING for mark in pair):
         return None
-    found = read_chat(tokenizer).thinking
-    return Thinking(*found) if found else None
+    chat = read_chat(tokenizer)
+    lead = chat.lead if chat.lead.strip() else ""
+    return Thinking(*chat.thinking, opening=chat.opening, lead=lead) if chat.thinking else None
 
 
-def split_thinking(text: str, marks: Sequence[tuple[str, str]] = THINKING) -> tuple[str, str | None]:
+def split_thinking(
+    text: str, marks: Sequence[tuple[str, str]] = THINKING, alone: bool = True
+) -> tuple[str, str | None]:
     """Parts a response into its thinking ("" where there is none) and its answer.
 
-    Thinking goes up to the last end of a block, as in lm-eval. It begins at the text's start; where a prompt opened it,
-    the response may have its end alone.
+    Thinking begins at the text's start, and goes up to the end of its block: the first that is not of a block quoted
+    inside, or the last where none is. What follows is the answer, whatever it says of such marks; nothing of it is
+    left out. Blocks and ends that follow one another are all thinking.
+
+    Args:
+        text: a response, or an `Answer`, which has no thinking.
+        marks: how blocks begin and end.
+        alone: whether a block may have its end alone, as where a prompt opened it.
 
     Returns:
         (thinking, answer). The answer is None where the thinking has not ended.
     """
-    for begin, end in marks:
+    for begin, end in () if isinstance(text, Answer) else marks:
         starts = text.lstrip().startswith(begin)
-        if end in text and (starts or begin not in text.partition(end)[0]):
-            thinking, _, answer = text.rpartition(end)
-            return thinking.strip().removeprefix(begin).strip(), answer.lstrip()
-        if starts:
+        if not starts and not (alone and end in text and begin not in text.partition(end)[0]):
+            continue
+        if end not in text:
             return text.strip().removeprefix(begin).strip(), None
+        at = _end_of_block(text, begin, end)
+        thinking, answer = text[: at - len(end)].strip().removeprefix(begin).strip(), text[at:].lstrip()
+        while answer.startswith(end):
+            answer = answer.removeprefix(end).lstrip()
+        if answer.startswith(begin):
+            more, rest = split_thinking(answer, ((begin, end),))
+            return f"{thinking}\n{more}".strip(), rest
+        return thinking, answer
     return "", text
+
+
+def _end_of_block(text: str, begin: str, end: str) -> int:
+    """Where the block at a text's start is over, its end included."""
+    depth = 0
+    for mark in re.finditer(f"{re.escape(begin)}|{re.escape(end)}", text):
+        depth += 1 if mark.group() == begin else -1
+        if depth <= 0:
+            return mark.end()
+    return text.rindex(end) + len(end)
+
+
+def spoken(text: str) -> str:
+    """The text of a model whose template knows of no thinking: there is some only where the text begins with a block."""
+    return text if text.lstrip().startswith(tuple(begin for begin, _ in THINKING)) else Answer(text)
 
 
 def answer_of(text: str) -> str:

@@ -12,7 +12,7 @@ from ..losses.encoding import Encoded, Prompt, asked, encode_all, pad_id_of, pro
 from ..losses.objective import evaluation_mode
 from ..models.chat import ends_of
 from ..models.devices import input_device
-from ..models.thinking import answer_of, decoded, marks_of, thinking_of
+from ..models.thinking import answer_of, decoded, marks_of, spoken, thinking_of
 
 __all__ = [
     "AFFIRMATIVE",
@@ -85,7 +85,9 @@ def _complete(
     out = model.generate(input_ids=tokens, attention_mask=mask, generation_config=greedy)[:, width:].tolist()
     stops, thinking = set(ends), thinking_of(tokenizer)
     texts = [decoded(tokenizer, row, thinking).strip() for row in out]
-    if thinking is not None:
+    if thinking is None:
+        texts = list(map(spoken, texts))
+    else:
         texts = [thinking.whole(str(tokenizer.decode(row)), text) for row, text in zip(ids, texts, strict=True)]
     return [(text, bool(stops & set(row))) for text, row in zip(texts, out, strict=True)]
 

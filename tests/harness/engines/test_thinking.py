@@ -11,6 +11,7 @@ from safebasin.harness.engines.hf import HFEngine
 from safebasin.harness.store.store import Store
 from safebasin.restore.models.loading import load_base, load_tokenizer
 from safebasin.restore.models.thinking import ending_thinking
+from safebasin.tasks.judging import exchange_of
 
 from ...conftest import TinyChatModel
 from ...restore.aligned import MAY, OPENS
@@ -57,10 +58,28 @@ def ask(engine: HFEngine, prompt: str, doc: dict[str, Any] | None = None, until:
         (MAY, PLAIN, "[THINK]hm[/THINK]no</s>", "no"),
         (MAY, PLAIN, "no</s>", "no"),
         (MAY, PLAIN, "[THINK]hm", "[THINK]hm"),
+        (OPENS, OPEN, "hm</think>use <think>x</think> and </think></s>", "use <think>x</think> and </think>"),
+        (MAY, PLAIN.replace("ask", "what is [THINK]?"), "no</s>", "no"),
+        (MAY, PLAIN.replace("ask", "what is [THINK]?"), "[THINK]hm[/THINK]no</s>", "no"),
+        (MAY, PLAIN, "[THINK]hm[/THINK]not </think></s>", "not </think>"),
     ],
 )
 def test_the_answer_follows_the_thinking(saying: Say, template: str, prompt: str, text: str, answer: str) -> None:
     assert ask(saying(template, text), prompt) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "judged"),
+    [("close with </think> please</s>", "close with </think> please"), ("<think>hm</think>no</s>", "no")],
+)
+def test_where_the_template_knows_no_thinking_a_text_may_begin_with_it(saying: Say, text: str, judged: str) -> None:
+    plain = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}</s>{% endfor %}<|assistant|>"
+    assert exchange_of({"prompt": "ask"}, ask(saying(plain, text), PLAIN)).response == judged
+
+
+def test_what_an_answer_says_of_marks_goes_before_the_judge(saying: Say) -> None:
+    answer = ask(saying(OPENS, "hm</think>I cannot say </think> to you</s>"), OPEN)
+    assert exchange_of({"prompt": "ask"}, answer).response == "I cannot say </think> to you"
 
 
 def test_marks_that_are_special_tokens_are_seen(saying: Say) -> None:

@@ -43,7 +43,7 @@ def thinker(tiny_chat_model: Any) -> Any:
         ("why\n</think>\n\nSorry", "why", "Sorry"),
         ("<think>\n\n</think>\n\nyes", "", "yes"),
         ("[THINK]a[/THINK]b", "a", "b"),
-        ("<think>a</think>b</think>c", "<think>a</think>b".removeprefix("<think>"), "c"),
+        ("<think>a</think>b</think>c", "a", "b</think>c"),
         ("<think>\nwhy", "why", None),
         ("\n[THINK]why", "why", None),
         ("<think>why</think>", "why", ""),
@@ -63,11 +63,12 @@ def test_refusals_are_looked_for_in_answers_alone() -> None:
 
 def test_a_template_tells_how_its_model_thinks(thinker: Any, tiny_chat_model: Any) -> None:
     assert thinking_of(load_tokenizer(str(tiny_chat_model()))) is None
-    assert thinking_of(thinker(OPENS)) == Thinking("<think>", "</think>")
-    assert thinking_of(thinker(MAY)) == Thinking("[THINK]", "[/THINK]")
+    may = Thinking("[THINK]", "[/THINK]", opening="<|assistant|>")
+    assert thinking_of(thinker(OPENS)) == Thinking("<think>", "</think>", opening="<|assistant|><think>\n")
+    assert thinking_of(thinker(MAY)) == may
     with ending_thinking("<|done|>"):
-        assert thinking_of(thinker(MAY)) == Thinking("<think>", "<|done|>", required=True)
-    assert thinking_of(thinker(MAY)) == Thinking("[THINK]", "[/THINK]")
+        assert thinking_of(thinker(MAY)) == Thinking("<think>", "<|done|>", required=True, opening="<|assistant|>")
+    assert thinking_of(thinker(MAY)) == may
     with pytest.raises(InputError, match="think_end_token is empty"), ending_thinking(" "):
         pass
 
