@@ -124,6 +124,7 @@ def find_guard(model: str, revision: str | None, make_prompt: MakePrompt, base: 
 def _find_whole(model: str, revision: str | None, make_prompt: MakePrompt) -> GuardFiles:
     from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
+    from ..restore.models.chat import with_fixed_clock
     from ..restore.models.files import check_files
     from ..restore.models.fitting import pad_inside
 
@@ -139,6 +140,7 @@ def _find_whole(model: str, revision: str | None, make_prompt: MakePrompt) -> Gu
         raise InputError(f"The guard '{model}' is multimodal: `pip install pillow torchvision`. ({error})") from error
     except Exception as error:  # absent, gated, of an unknown architecture, or with damaged settings
         raise InputError(_absent(model, error)) from error
+    with_fixed_clock(renderer)
     tokenizer = renderer.tokenizer if multimodal else renderer
     prompt = make_prompt(renderer, tokenizer)
     shown = prompt.template + getattr(prompt, "opening", "")
@@ -150,7 +152,7 @@ def _find_whole(model: str, revision: str | None, make_prompt: MakePrompt) -> Gu
         tokenizer=tokenizer,
         prompt=prompt,
         digest=commit or folder_digest(Path(model)),
-        ends=_ends(model, commit or "main", config, tokenizer),
+        ends=_ends(model, commit or "main", config, tokenizer, getattr(prompt, "closing", "")),
     )
 
 
@@ -160,7 +162,7 @@ def _find_adapter(model: str, revision: str | None) -> Adapter:
     try:
         PeftConfig.from_pretrained(model, revision=revision)
         commit = None if Path(model).is_dir() else _commit(model, revision, "adapter_config.json")
-    except (OSError, ValueError) as error:  # peft: ValueError where there is no adapter_config.json
+    except Exception as error:  # ValueError where there is no adapter_config.json, and anything for what is in it
         raise InputError(f"{_absent(model, error)} It should be a PEFT adapter, as base is given.") from error
     return Adapter(model, commit)
 
@@ -183,20 +185,18 @@ def load_weights(files: GuardFiles, device: str | None, dtype: str) -> Any:
 
 
 def _adapted(model: Any, adapter: Adapter) -> Any:
-    """The model with the adapter merged into its weights."""
-    from peft import PeftModel
+    """The model with the adapter merged into its weights, all of which are taken."""
+    from huggingface_hub import snapshot_download
 
-    from ..restore.models.adapter_files import check_adapter
+    from ..restore.models.loading import load_adapter
 
-    if Path(adapter.model).is_dir():
-        check_adapter(adapter.model)
-    try:
-        return PeftModel.from_pretrained(model, adapter.model, revision=adapter.revision or "main").merge_and_unload()
-    except (OSError, RuntimeError, ValueError) as error:  # absent; other shapes; other module names
-        raise InputError(
-            f"The adapter '{adapter.model}' cannot be put on its base: {str(error).strip()[:400]} Give the base model "
-            "that it was trained on as `base`."
-        ) from error
+    folder = Path(adapter.model)
+    if not folder.is_dir():
+        try:
+            folder = Path(snapshot_download(adapter.model, revision=adapter.revision, allow_patterns="adapter_*"))
+        except (OSError, ValueError) as error:
+            raise InputError(_absent(adapter.model, error)) from error
+    return load_adapter(model, folder).merge_and_unload()
 
 
 def _commit(model: str, revision: str | None, name: str = "config.json") -> str:
@@ -213,14 +213,21 @@ def _commit(model: str, revision: str | None, name: str = "config.json") -> str:
     return Path(config).parent.name
 
 
-def _ends(model: str, revision: str, config: Any, tokenizer: Any) -> tuple[int, ...]:
+def _ends(model: str, revision: str, config: Any, tokenizer: Any, closing: str) -> tuple[int, ...]:
+    """Tokens that end an answer: those of the configs, and the first that the template writes behind the response.
+
+    That one ends turns, or begins the next.
+    """
     from transformers import GenerationConfig
+
+    from ..restore.models.chat import first_added
 
     try:
         settings = GenerationConfig.from_pretrained(model, revision=revision)
     except OSError:  # a model need not have a file of them
         settings = GenerationConfig.from_model_config(config)
-    given = [settings.eos_token_id, tokenizer.eos_token_id]
+    turn_end = first_added(tokenizer, closing)
+    given = [settings.eos_token_id, tokenizer.eos_token_id, turn_end]
     listed = [token for one in given if one is not None for token in (one if isinstance(one, list) else [one])]
     return tuple(sorted(set(listed)))
 

@@ -14,12 +14,13 @@ from transformers import AutoTokenizer
 
 from ...errors import InputError
 from ...restore.models.adapter_files import brings_tokenizer
+from ...restore.models.advice import unloadable
 from ...restore.models.chat import ends_of
 from ...restore.models.files import check_files, local_folder
 from ...restore.models.fitting import fitted, rows_of
 from ...restore.models.loading import load_adapter
 from ...restore.models.thinking import end_thinking_at
-from ...restore.models.whole import load_whole, unloadable
+from ...restore.models.whole import load_whole
 from ...tasks.sandbox.location import is_sandbox, model_folder, world_of
 from ..engines.hf import StoredHFLM
 from ..sandbox.build import build_world

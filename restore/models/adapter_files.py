@@ -2,11 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ...errors import InputError
-from .files import check_files, deciding_files
+from .files import check_files, deciding_files, integer_tensors
 
 __all__ = ["ADAPTER_WEIGHTS", "adapter_tensors", "brings_tokenizer", "carry_tokenizer", "check_adapter", "copy_adapter"]
 
@@ -38,6 +39,11 @@ def check_adapter(folder: str | Path) -> dict[str, tuple[int, ...]]:
             "it has not gathered: set stage3_gather_16bit_weights_on_model_save to true and save again, or run the "
             "zero_to_fp32.py of the checkpoint."
         )
+    if weights[0].suffix == ".safetensors" and (whole := integer_tensors(weights[0])):
+        raise InputError(
+            f"The adapter '{folder}' has weights of whole numbers, such as '{whole[0]}': they were rounded. Save it "
+            "again in 16 or 32 bits."
+        )
     return shapes
 
 
@@ -52,18 +58,24 @@ def adapter_tensors(folder: Path, meta: bool = False) -> dict[str, torch.Tensor]
     weights = next(folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file())
     try:
         if weights.suffix == ".bin":
-            return dict(torch.load(weights, map_location="meta" if meta else "cpu", weights_only=True))
+            return _tensors(torch.load(weights, map_location="meta" if meta else "cpu", weights_only=True))
         with safe_open(str(weights), framework="pt") as file:
             names = file.keys()
             if meta:
                 return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
             return {name: file.get_tensor(name) for name in names}
     except Exception as error:  # unpickling damaged files raises anything
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0].partition(". This file can")[0]
         raise InputError(
-            f"'{weights}' cannot be read as weights alone: {first} Copy it again, or save the adapter with "
-            "safe_serialization=True."
+            f"'{weights}' cannot be read as weights alone: {first.rstrip('.')}. Copy it again, or save the adapter "
+            "with safe_serialization=True."
         ) from error
+
+
+def _tensors(found: Any) -> dict[str, torch.Tensor]:
+    if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+        raise TypeError("it is no mapping of names to tensors, as save_pretrained writes it.")
+    return found
 
 
 def brings_tokenizer(adapter: str | Path) -> bool:

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["DATE", "THINKING", "Chat", "begun", "ends_of", "read_chat", "with_fixed_clock", "writing_date"]
+__all__ = [
+    "DATE",
+    "THINKING",
+    "Chat",
+    "begun",
+    "ends_of",
+    "first_added",
+    "read_chat",
+    "with_fixed_clock",
+    "writing_date",
+]
 
 DATE = date(2024, 7, 26)
 """What a template that asks for today's date is told, unless a run's config says otherwise: the same in every run."""
@@ -110,15 +120,15 @@ def read_chat(tokenizer: "PreTrainedTokenizerBase") -> Chat:
     lead = before[len(ready) :] if before.startswith(ready) else ""
     _check_opening(tokenizer, (plain, ready, before), opening, where)
     _check_bos(tokenizer, ready, where)
-    end = _first_added(tokenizer, after)
-    if end is None:  # some write it as the next turn begins
-        end = _first_added(tokenizer, _between(_rendered(tokenizer, more, False)))
+    end = first_added(tokenizer, after)
     if end is None and after.strip():
         raise InputError(
             f"{where} ends answers with {after.strip()!r}, which is no token of its tokenizer: answers would not stop "
             "there. Take the tokenizer that the model was trained with; or write {{ eos_token }} in its place, if that "
             "is how the model ends."
         )
+    if end is None:  # some write it as the next turn begins
+        end = first_added(tokenizer, _between(_rendered(tokenizer, more, False)))
     thinking, bos = _thinking(tokenizer, opening), tokenizer.bos_token
     return Chat(
         opening=opening,
@@ -211,7 +221,7 @@ def _between(whole: str) -> str:
     return whole.partition(_ANSWER)[2].partition(_NEXT)[0]
 
 
-def _first_added(tokenizer: Any, text: str) -> int | None:
+def first_added(tokenizer: Any, text: str) -> int | None:
     """The first token of the text that is no ordinary one."""
     added = {*tokenizer.added_tokens_decoder, *tokenizer.all_special_ids}
     added -= {tokenizer.unk_token_id, tokenizer.bos_token_id} - {tokenizer.eos_token_id}

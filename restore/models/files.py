@@ -172,6 +172,19 @@ def tensor_names(path: Path) -> set[str]:
         raise InputError(f"'{path}' ({size} bytes) cannot be read as safetensors: {error}. {_AGAIN}") from error
 
 
+def integer_tensors(path: Path) -> list[str]:
+    """The names of the tensors of whole numbers in a safetensors file, those that no parameter is aside.
+
+    Raises:
+        InputError: as `tensor_names`.
+    """
+    from safetensors import safe_open
+
+    names = sorted(name for name in tensor_names(path) if name.endswith(".weight"))
+    with safe_open(str(path), framework="pt") as file:
+        return [name for name in names if str(file.get_slice(name).get_dtype()).startswith(("I", "U"))]
+
+
 def _mapped(index: Path) -> Iterator[tuple[str, str]]:
     content = read_json(index)
     named = content.get("weight_map") if isinstance(content, dict) else None

@@ -12,10 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from ...errors import InputError
 from .adapter_files import brings_tokenizer, check_adapter
+from .advice import mending_names, unloadable
 from .files import check_files, local_folder
 from .fitting import fitted, rows_of, table_size
 from .tables import state_names, table_names, table_rows
-from .whole import check_finite, load_whole, unloadable
+from .whole import check_finite, load_whole
 
 __all__ = [
     "load_adapter",
@@ -206,8 +207,10 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
         raise InputError(f"{unfit}: {str(error).strip()[:400]} {advice}") from error
     except Exception as error:  # settings that PEFT cannot read make it raise anything
         raise unloadable("adapter", str(folder), None, error) from error
-    strays = _strays(adapted, set(shapes))
-    if strays:
+    left_over, missing = _strays(adapted, set(shapes))
+    if left_over or missing:
+        strays = [*left_over, *missing]
+        advice = mending_names(missing, left_over) or (advice if left_over and missing else f"{_OTHERS} {advice}")
         raise InputError(
             f"{unfit}: {len(strays)} of its parameters have no counterpart, such as '{strays[0]}'. {advice}"
         )
@@ -220,10 +223,16 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
     return adapted.eval()
 
 
-def _strays(adapted: Any, saved: set[str]) -> list[str]:
+_OTHERS = (
+    "adapter_config.json (target_modules, layers_to_transform) and the file of weights name different modules: give "
+    "the two files of one adapter."
+)
+
+
+def _strays(adapted: Any, saved: set[str]) -> tuple[list[str], list[str]]:
     """Saved tensors that nothing took, and tensors of the adapter that none was saved for."""
     wanted = state_names(adapted, with_tables=False)
-    return sorted((saved - wanted - table_names(adapted)) | (wanted - saved))
+    return sorted(saved - wanted - table_names(adapted)), sorted(wanted - saved)
 
 
 def save_adapter(model: Any, folder: str | Path, base: str | None = None) -> None:

@@ -199,7 +199,7 @@ def _end_of_block(text: str, begin: str, end: str) -> int:
 
 
 def spoken(text: str) -> str:
-    """The text of a model whose template knows of no thinking: there is some only where the text begins with a block."""
+    """What a model says whose template knows of no thinking: there is some only where the text begins with a block."""
     return text if text.lstrip().startswith(tuple(begin for begin, _ in THINKING)) else Answer(text)
 
 

@@ -1,15 +1,16 @@
 """Loading weights whole: each is there, none is left over, all are finite; or one message says what is wrong."""
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from .files import check_files, local_folder
+from .advice import mending_names, unloadable
+from .files import check_files, integer_tensors, local_folder, read_json
+from .fitting import table_size
 
-__all__ = ["HARMLESS", "check_finite", "load_whole", "unloadable"]
+__all__ = ["HARMLESS", "check_finite", "load_whole"]
 
 HARMLESS = re.compile(
     r"rotary_emb\.inv_freq$|rotary_pos_emb\.inv_freq$|(^|\.)position_ids$"  # computed, and saved by old versions
@@ -27,12 +28,6 @@ _LISTED = (
     "dola_layers",
 )
 """How the generation settings end that may be lists or mappings."""
-_PACKAGES = {
-    "gptq": "gptqmodel", "awq": "gptqmodel", "bitsandbytes": "bitsandbytes", "bitsandbytes_4bit": "bitsandbytes",
-    "bitsandbytes_8bit": "bitsandbytes", "aqlm": "aqlm", "quanto": "optimum-quanto", "hqq": "hqq", "eetq": "eetq",
-    "compressed-tensors": "compressed-tensors", "torchao": "torchao", "vptq": "vptq", "auto-round": "auto-round",
-}  # fmt: skip
-"""Quantisation as config.json names it -> the package that loads it."""
 
 
 def load_whole(source: Any, name: str, what: str, **settings: Any) -> Any:
@@ -51,6 +46,8 @@ def load_whole(source: Any, name: str, what: str, **settings: Any) -> Any:
     folder = local_folder(name, revision)
     if folder:
         check_files(folder)
+        _check_folder(what, name, folder)
+        settings = _padding(folder) | settings
     try:
         model, info = source.from_pretrained(
             name, **{"trust_remote_code": False, **settings, "output_loading_info": True}
@@ -61,6 +58,31 @@ def load_whole(source: Any, name: str, what: str, **settings: Any) -> Any:
     _check_generation(what, name, model)
     check_finite(model, f"The {what} '{name}'", "The file is damaged, or training diverged: give a sound copy.")
     return model
+
+
+def _check_folder(what: str, name: str, folder: Path) -> None:
+    """What transformers would load without a word, and otherwise than the folder's name says."""
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"The {what} '{name}' holds an adapter (adapter_config.json), which would be put on it unseen. Give the "
+            "base model by itself, and the adapter in a folder of its own."
+        )
+    settings = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    packed = isinstance(settings, dict) and settings.get("quantization_config")
+    for path in () if packed else sorted(folder.glob("*.safetensors")):
+        if whole := integer_tensors(path):
+            raise InputError(
+                f"'{path}' has {len(whole)} weights of whole numbers, such as '{whole[0]}', and config.json has no "
+                "quantization_config that says how to read them. Give the config.json that belongs to them, or the "
+                "model in 16 or 32 bits."
+            )
+
+
+def _padding(folder: Path) -> dict[str, Any]:
+    """No padding token where config.json names one outside the embedding table: padding is masked."""
+    settings, rows = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}, table_size(folder)
+    pad = settings.get("pad_token_id") if isinstance(settings, dict) else None
+    return {"pad_token_id": None} if rows is not None and isinstance(pad, int) and not -rows <= pad < rows else {}
 
 
 def _check_complete(what: str, name: str, info: Any) -> None:
@@ -77,7 +99,7 @@ def _check_complete(what: str, name: str, info: Any) -> None:
     ]
     raise InputError(
         f"The {what} '{name}' is not whole: {'; '.join(filter(None, faults))}. transformers would fill what is missing "
-        f"with random numbers. {_rename(missing, left_over)}"
+        f"with random numbers. {mending_names(missing, left_over) or _AGAIN}"
     )
 
 
@@ -99,20 +121,11 @@ def _check_generation(what: str, name: str, model: Any) -> None:
             )
 
 
+_AGAIN = "Save it again with save_pretrained from the class that config.json names, or give the complete files."
+
+
 def _some(names: Sequence[str]) -> str:
     return " and ".join(f"'{name}'" for name in names[:2])
-
-
-def _rename(missing: Sequence[str], left_over: Sequence[str]) -> str:
-    """What to do: names that differ by a wrapper's prefix are the commonest fault."""
-    for name in left_over:
-        for wanted in missing:
-            if name != wanted and (name.endswith(f".{wanted}") or wanted.endswith(f".{name}")):
-                return (
-                    f"It was saved from inside a wrapper: rename '{name}' to '{wanted}' and so on (in Python, save "
-                    "`model.module`, or for torch.compile `model._orig_mod`, with save_pretrained)."
-                )
-    return "Save it again with save_pretrained from the class that config.json names, or give the complete files."
 
 
 def check_finite(model: Any, subject: str, advice: str, names: Iterable[str] | None = None) -> None:
@@ -135,60 +148,3 @@ def check_finite(model: Any, subject: str, advice: str, names: Iterable[str] | N
             continue
         if parameter.is_floating_point() and parameter.element_size() > 1 and not torch.isfinite(parameter).all():
             raise InputError(f"{subject} has values in '{name}' that are not finite (NaN or infinite). {advice}")
-
-
-def unloadable(what: str, name: str, revision: str | None, error: Exception) -> InputError:
-    """The one message for whatever stopped a load: what, which, why, and what mends it."""
-    if isinstance(error, InputError):
-        return error
-    at = f" at revision '{revision}'" if revision else ""
-    return InputError(f"Cannot load the {what} '{name}'{at}: {_reason(error)} {_advice(name, revision, error)}")
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = next((line for line in lines if "size mismatch" in line), lines[0] if lines else "")
-    text = f"{type(error).__name__}: {text}" if isinstance(error, KeyError) or not text else text
-    return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _advice(name: str, revision: str | None, error: Exception) -> str:
-    folder, text = local_folder(name, revision), str(error)
-    config = _config(folder)
-    method = str((config.get("quantization_config") or {}).get("quant_method", ""))
-    if isinstance(error, ImportError) or (method and "install" in text):
-        named = getattr(error, "name", None) or re.search(r"pip install (?:-U )?'?([\w.-]+)", text)
-        package = _PACKAGES.get(method) or (named if isinstance(named, str) else named.group(1) if named else None)
-        return f"Run `pip install {package}`." if package else "Install the package that is named."
-    if "trust_remote_code" in text or "custom code" in text:
-        return (
-            "Its architecture is code in the model's own folder, which is not run here. Give a model whose "
-            "architecture is part of transformers."
-        )
-    if "model_type" in text or "model type" in text:
-        return (
-            f"config.json says model_type {config.get('model_type')!r}. Correct it, or run "
-            "`pip install --upgrade transformers` if it is newer than the one installed."
-        )
-    if "size mismatch" in text or "mismatch" in text:
-        return "config.json and the weights are of different models. Give the config.json that belongs to the weights."
-    if "gated" in text or "401" in text or "403" in text:
-        return f"Ask for access at https://huggingface.co/{name} and log in with `hf auth login`; or give a folder."
-    if "connect" in text.lower() or folder is None:
-        return (
-            "Give an existing folder, or a hub id that this machine can reach (offline, it must be in the hub cache)."
-        )
-    return f"Give a complete transformers folder; this one holds {_shown(folder)}."
-
-
-def _config(folder: Path | None) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8")) if folder else {}
-    except (OSError, ValueError):  # then that is what the message says
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _shown(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"

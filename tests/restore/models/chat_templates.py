@@ -23,7 +23,8 @@ CHOSEN = Shape(
     _EACH + _CUT + "{{ '<|assistant|>\\n' }}{% if loop.last %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
     "{{ ns.said + '</s>' }}{% else %}" + _OTHERS + "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}"
-    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}{% endif %}"
+    "{% if enable_thinking is defined and not enable_thinking %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+    "{% endif %}"
 )
 """The model may think, and is told not to; the last finished answer has an empty block, earlier ones none (Qwen3)."""
 OFF = Shape(

@@ -89,11 +89,39 @@ BAD_MODELS = {
     "empty tokenizer": (cut("tokenizer.json", 0), ["tokenizer.json", "is empty"]),
     "other shapes": (settings(hidden_size=64), ["config.json and the weights are of different models"]),
     "unknown architecture": (settings(model_type="lama"), ["'lama'", "pip install --upgrade transformers"]),
-    "GPTQ": (settings(quantization_config={"quant_method": "gptq", "bits": 4}), ["pip install gptqmodel"]),
+    "GPTQ": (settings(quantization_config={"quant_method": "gptq", "bits": 4}), ["pip install optimum gptqmodel"]),
     "4 bits": (
         settings(quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}),
         ["pip install bitsandbytes"],
     ),
+    "AWQ": (settings(quantization_config={"quant_method": "awq", "bits": 4}), ["`pip install gptqmodel`"]),
+    "for a GPU": (
+        settings(quantization_config={"quant_method": "higgs"}), ["give the model unquantised"],
+    ),
+    "quantised by no method": (settings(quantization_config={"bits": 4}), ["Correct quantization_config"]),
+    "quantised by a list": (settings(quantization_config=[4]), ["Correct quantization_config"]),
+    "quantised by a word": (settings(quantization_config="gptq"), ["Correct quantization_config"]),
+    "whole numbers": (
+        weights(lambda t: {k: (v * 99).to(torch.int8) if "q_proj" in k else v for k, v in t.items()}),
+        ["2 weights of whole numbers", "no quantization_config"],
+    ),
+    "bytes": (
+        weights(lambda t: {k: v.to(torch.uint8) if "down" in k else v for k, v in t.items()}), ["of whole numbers"]
+    ),
+    "FSDP": (
+        weights(lambda t: {k.replace("self_attn", "_fsdp_wrapped_module.self_attn"): v for k, v in t.items()}),
+        ["not whole", "rename 'model.layers.0._fsdp_wrapped_module.self_attn"],
+    ),
+    "checkpointed layers": (
+        weights(lambda t: {k.replace("mlp.", "_checkpoint_wrapped_module.mlp."): v for k, v in t.items()}),
+        ["not whole", "rename 'model.layers.0._checkpoint"],
+    ),
+    "an adapter on it": (
+        weights(lambda t: {k.replace("q_proj.", "q_proj.base_layer."): v for k, v in t.items()}),
+        ["not whole", "merge_and_unload()"],
+    ),
+    "an adapter in it": (settings("adapter_config.json", peft_type="LORA"), ["holds an adapter", "by itself"]),
+    "no causal model": (settings(model_type="t5"), ["'t5' is no causal language model"]),
     "code": (
         settings(model_type="mine", auto_map={"AutoConfig": "c.C", "AutoModelForCausalLM": "m.M"}),
         ["part of transformers"],
@@ -112,6 +140,15 @@ def test_a_model_that_is_not_whole_is_refused_with_what_mends_it(folder: Path, n
     found = examine(str(folder))
     assert found.refused
     assert any(said[0] in text for _, state, text in found.rows() if state == "refused")
+
+
+@pytest.mark.parametrize("pad", [400, -400, -1])
+def test_a_padding_token_of_the_config_may_lie_outside(base: Path, folder: Path, pad: int) -> None:
+    settings(pad_token_id=pad)(folder)
+    settings("generation_config.json", pad_token_id=pad)(folder)
+    ids = torch.arange(9)[None]
+    wanted = load_base(str(base), device="cpu")(input_ids=ids).logits
+    assert torch.equal(load_base(str(folder), device="cpu")(input_ids=ids).logits, wanted)
 
 
 def test_what_no_model_reads_any_more_may_be_left_over(folder: Path) -> None:
@@ -136,13 +173,35 @@ def templated(folder: Path, template: str, **tokens: Any) -> Any:
         ("{{ bos_token }}" + PLAIN + "</s>{% endfor %}" + OPENS, "begins with two <s>"),
         ("{% for m in messages %}{{ m.content.parts }}{% endfor %}", "leaves out what user or assistant say"),
         ("{{ raise_exception('no') }}", "cannot render a conversation"),
+        (PLAIN + "</s>{% endfor %}" + OPENS.replace("assistant", "system"), "opens an answer with '<|system|>'"),
+        (PLAIN + "</s>{% endfor %}" + OPENS.replace("assistant", "user"), "a finished one begins with '<|assistant|>'"),
+        (PLAIN + "</s>{% endfor %}" + OPENS.replace("<|assistant|>", "{{ '\n' }}"), "opens no answer"),
+        (PLAIN + "</s>{% endfor %}" + OPENS.replace("if add", "if not add"), "opens no answer"),
+        (PLAIN + "<|im_end|>{% endfor %}" + OPENS, "ends answers with '<|im_end|>', which is no token"),
+        (PLAIN + "\n###\n{% endfor %}" + OPENS, "ends answers with '###', which is no token"),
     ],
 )
 def test_a_template_that_cannot_be_answered_is_refused(folder: Path, template: str, said: str) -> None:
     templated(folder, template)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=re.escape(said)):
         load_tokenizer(str(folder))
-    assert said in str(examine(str(folder)).rows())
+    assert any(said in text for *_, text in examine(str(folder)).rows())
+
+
+@pytest.mark.parametrize(
+    ("template", "opening", "end"),
+    [
+        (PLAIN + "</s>{% endfor %}<|assistant|>", "", "</s>"),  # whatever is asked
+        (PLAIN + "</s>{% if m.role == 'user' and loop.last %}<|assistant|>OK {% endif %}{% endfor %}", "", "</s>"),
+        (PLAIN + "{% endfor %}" + OPENS, "<|assistant|>", "<|user|>"),  # the next turn ends it
+        (PLAIN + "\n\n{% endfor %}" + OPENS.replace("<|assistant|>", "Answer:"), "Answer:", ""),
+    ],
+)
+def test_other_ways_to_open_and_end_an_answer(folder: Path, template: str, opening: str, end: str) -> None:
+    if "Answer" in template:
+        template = template.replace("<|{{ m['role'] }}|>", "{{ 'Ask:' if m['role'] == 'user' else 'Answer:' }}")
+    chat = read_chat(load_tokenizer(str(templated(folder, template))))
+    assert (chat.opening, chat.end_text) == (opening, end)
 
 
 def test_the_end_of_the_users_turn_may_open_the_answer(folder: Path) -> None:
@@ -296,6 +355,16 @@ class TestAdapters:
             (lambda t: dict(list(t.items())[1:]), "1 of its parameters have no counterpart"),
             (lambda t: {**t, "base_model.model.model.extra.weight": torch.ones(2)}, "no counterpart, such as .*extra"),
             (lambda t: {name: tensor * float("nan") for name, tensor in t.items()}, "not finite"),
+            (lambda t: {f"module.{name}": tensor for name, tensor in t.items()}, "rename 'module.base_model"),
+            (
+                lambda t: {name.replace(".weight", ".default.weight"): tensor for name, tensor in t.items()},
+                "rename '.*lora_A.default.weight' to '.*lora_A.weight'",
+            ),
+            (
+                lambda t: {name: tensor for name, tensor in t.items() if "v_proj" not in name},
+                "name different modules: give the two files of one adapter",
+            ),
+            (lambda t: {name: (tensor * 99).to(torch.int8) for name, tensor in t.items()}, "of whole numbers"),
         ],
     )
     def test_one_that_is_not_whole_is_refused(self, base: Path, copied: Path, make: Any, said: str) -> None:
