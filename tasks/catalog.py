@@ -10,7 +10,7 @@ import yaml
 from ..errors import InputError
 from ..registry import suggest
 
-__all__ = ["ROLES", "GroupInfo", "TaskInfo", "groups", "tasks", "tasks_dir"]
+__all__ = ["ROLES", "GroupInfo", "TaskInfo", "defining_files", "groups", "tasks", "tasks_dir"]
 
 NEW_TOKENS = 256
 """lm-eval's limit on an answer where a task names none."""
@@ -68,6 +68,29 @@ def tasks(*folders: Path) -> dict[str, TaskInfo]:
         if isinstance(config.get("task"), str)
     }
     return dict(sorted(found.items()))
+
+
+_READ = (".py", ".yaml", ".yml", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".gz")
+
+
+def defining_files(task: TaskInfo) -> list[Path]:
+    """What decides what a task asks: its YAML, those that it includes and, of a user's task, code and rows beside it.
+
+    The code of our own tasks, and that of lm-eval, is known by version.
+    """
+    if task.path is None:
+        return []
+    found = {*_included(task.path), *(Path(name).resolve() for name in task.data_files)}
+    if not task.path.is_relative_to(tasks_dir()):
+        found |= {path for path in task.path.parent.iterdir() if path.name.lower().endswith(_READ)}
+    return sorted(path for path in found if path.is_file())
+
+
+def _included(path: Path) -> Iterator[Path]:
+    yield path
+    config = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    for name in _listed(config.get("include", [])):
+        yield from _included(path.parent / name)
 
 
 def groups() -> list[GroupInfo]:

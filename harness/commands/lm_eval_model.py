@@ -85,6 +85,8 @@ class SafebasinLM(StoredHFLM):
         folder = local_folder(pretrained, settings.get("revision"))
         if folder:
             check_files(folder)
+        if (wish := settings.pop("enable_thinking", None)) is not None:  # lm-eval would want an end named along with it
+            settings["chat_template_args"] = {**(settings.get("chat_template_args") or {}), "enable_thinking": wish}
         super().__init__(pretrained=pretrained, **settings)
         end: Any = self.think_end_token
         self.think_end_token = None  # lm-eval would drop the thinking before it is stored

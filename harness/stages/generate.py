@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...results.method_result import ROLES
-from ...tasks.catalog import TaskInfo, tasks_dir
+from ...tasks.catalog import TaskInfo, defining_files, tasks_dir
 from ...tasks.catalog import tasks as catalog
 from ...tasks.rows.formats import parted
 from ...vllm_setup import vllm_version
@@ -57,7 +57,7 @@ def cell_parts(
         "files": dict(model.files),
         "adapter": adapter,
         "task": task.name,
-        "definition": file_digest(task.path) if task.path else None,
+        "definition": _definition(task),
         "data": {key: _content(path) for key, path in config.data.files.items()},
         "limit": config.limit,
         "max_gen_toks": config.max_gen_toks,
@@ -67,6 +67,12 @@ def cell_parts(
         "engine": engine if engine == "hf" else f"{engine} {vllm_version()}",
         "code": code_digest("harness/engines", "restore/models", "tasks", "vllm_setup.py"),
     }
+
+
+def _definition(task: TaskInfo) -> str | None:
+    """Digest of a task's YAML, or of all files that say what it asks; None of one of lm-eval's own."""
+    digests = [[path.name, file_digest(path)] for path in defining_files(task)]
+    return str(digests[0][1]) if len(digests) == 1 else digest_of(digests) if digests else None
 
 
 def _content(name: str) -> str:

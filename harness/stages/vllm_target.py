@@ -67,6 +67,15 @@ class VLLMTarget:
         return found
 
 
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two tokenizers would make other prompts."""
+    return bool(
+        one.get_vocab() != other.get_vocab()
+        or one.chat_template != other.chat_template
+        or one.eos_token_id != other.eos_token_id
+    )
+
+
 def _references(
     model: ModelSource, checkpoints: Sequence[Path | None], config: RunConfig
 ) -> dict[Path | None, list[float] | InputError]:
@@ -79,10 +88,10 @@ def _references(
     for checkpoint in dict.fromkeys([None, *checkpoints]):
         try:
             with as_checkpoint(base, tokenizer, checkpoint, model, config) as (loaded, own):
-                if checkpoint and own.get_vocab() != tokenizer.get_vocab():
+                if checkpoint and _differ(own, tokenizer):
                     raise InputError(
-                        f"The checkpoint '{checkpoint}' has a tokenizer of its own, with other tokens than the base's: "
-                        "that is not offered with vLLM. Use engine: hf."
+                        f"The checkpoint '{checkpoint}' has a tokenizer of its own, with other tokens or another chat "
+                        "template than the base's: that is not offered with vLLM. Use engine: hf."
                     )
                 found[checkpoint] = reference(loaded, ids)
         except InputError as error:

@@ -4,7 +4,8 @@ import random
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import isnan
+from typing import Any, SupportsFloat
 
 from ...errors import InputError, several
 from ..config.settings import RestoreConfig
@@ -54,6 +55,25 @@ def _key(row: Mapping[str, Any]) -> str:
     return " ".join(str(row["prompt"]).split()).lower()
 
 
+def present(rows: Rows) -> Rows:
+    """The rows without what is None or NaN in them, as a table writes what is absent."""
+    if isinstance(rows, str | Mapping):
+        return rows
+    return [
+        {name: value for name, value in row.items() if not _absent(value)} if isinstance(row, Mapping) else row
+        for row in rows
+    ]
+
+
+def _absent(value: Any) -> bool:
+    """Whether a cell is one of what Python, numpy and pandas put where there is nothing."""
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, SupportsFloat) and isnan(value))
+    )
+
+
 def _check_columns(rows: Rows, name: str, with_response: bool) -> None:
     if isinstance(rows, str | Mapping) or not len(rows):
         raise InputError(f"The {name} set is empty or no list of rows. Give at least one row.")
@@ -77,7 +97,8 @@ def _problem(row: Any, wanted: Sequence[str]) -> str:
     for column in ("target", "refusal"):
         if row.get(column) is not None and not isinstance(row[column], str):
             return f"text or None in column {column}; it has {row[column]!r}"
-    for turn in row.get("before") or ():
+    before = row.get("before") or ()
+    for turn in before if isinstance(before, Sequence) and not isinstance(before, str) else (before,):
         if not isinstance(turn, Mapping) or turn.get("role") not in ROLES or not isinstance(turn.get("content"), str):
             return f"turns with a role ({', '.join(ROLES)}) and text as content in column before; it has {turn!r}"
     return ""
@@ -101,6 +122,7 @@ def split(
     Raises:
         InputError: a set is empty, lacks a column, is too small to split, or shares prompts with its opposite.
     """
+    forget, retain = present(forget), present(retain)
     _check_columns(forget, "forget", with_response=False)
     _check_columns(retain, "retain", with_response=True)
     return RestorationData(
@@ -114,6 +136,8 @@ def split_forget(forget: Rows, curvature_forget: Rows | None, config: RestoreCon
     Raises:
         InputError: as `split`.
     """
+    forget = present(forget)
+    curvature_forget = None if curvature_forget is None else present(curvature_forget)
     _check_columns(forget, "forget", with_response=False)
     if curvature_forget is None:
         forget, curvature_forget = _split_forget(forget, config)
@@ -127,6 +151,8 @@ def split_retain(retain: Rows, retain_check: Rows | None, config: RestoreConfig)
     Raises:
         InputError: as `split`.
     """
+    retain = present(retain)
+    retain_check = None if retain_check is None else present(retain_check)
     _check_columns(retain, "retain", with_response=True)
     kept = _shuffled(retain, config.seed, "retain")
     if retain_check is None:

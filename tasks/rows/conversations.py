@@ -7,9 +7,11 @@ from typing import Any
 __all__ = ["Unusable", "exchange", "kind_of", "read_history", "read_turns"]
 
 _ROLES = {
-    "system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant",
-    "chatgpt": "assistant", "model": "assistant", "bot": "assistant",
+    "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
+    "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant",
 }  # fmt: skip
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
+"""Where turns of the assistant hold what was thought before the answer."""
 _FIELDS = (("role", "content"), ("from", "value"))
 
 Turns = list[dict[str, str]]
@@ -95,10 +97,14 @@ def _turn(turn: Any, where: str) -> dict[str, str]:
         raise Unusable(
             f"{where} is of the role '{said}', or a call of tools: only system, user and assistant are known"
         )
-    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
-        content = "".join(str(part.get("text", "")) for part in content)
+    thoughts = [str(turn[name]) for name in _THOUGHTS if isinstance(turn.get(name), str)]
+    if isinstance(content, list) and all(isinstance(part, Mapping) for part in content):
+        thoughts += [str(part.get("thinking", "")) for part in content if part.get("type") == "thinking"]
+        if all(part.get("type") in ("text", "thinking") for part in content):
+            content = "".join(str(part.get("text", "")) for part in content)
     if not isinstance(content, str):
         raise Unusable(f"{where} holds {kind_of(content)}, not text")
     if not content.strip() and role != "system":
         raise Unusable(f"{where} ({said}) is empty")
-    return {"role": role, "content": content}
+    thought = "\n".join(thoughts).strip() if role == "assistant" else ""
+    return {"role": role, "content": f"<think>\n{thought}\n</think>\n\n{content}" if thought else content}

@@ -49,6 +49,7 @@ SHAPES = (
     _shape("Dolly", "instruction", prompt="instruction", context="context", response="response"),
     _shape("messages", "messages", "prompt", messages="messages"),
     _shape("ShareGPT", "conversations", messages="conversations"),
+    _shape("conversation", "conversation", messages="conversation"),
     _shape("AdvBench", "goal", prompt="goal"),
     _shape("JailbreakBench", "goal behavior", "behavior", prompt="goal"),
     _shape(
@@ -121,6 +122,8 @@ def row_of(record: Record, shape: Shape, needs: Sequence[str]) -> dict[str, Any]
     given = {
         role: cells[column] for role, column in shape.columns.items() if column in cells and cells[column][1] != ""
     }
+    if isinstance(given.get("prompt", ("", ""))[1], list):
+        given["messages"] = _turns_of(given.pop("prompt"), given.pop("response", None))
     texts = {role: _text(*named) for role, named in given.items() if role not in _NO_TEXT}
     row: dict[str, Any] = {role: texts[role] for role in ("prompt", "response", "target", "refusal") if texts.get(role)}
     if "harmful" in needs and "harmful" in given:
@@ -154,6 +157,13 @@ def label_of(name: str, cell: Any) -> bool:
     if word not in (*_TRUE, *_FALSE):
         raise Unusable(f"{name} is {cell!r}, neither of {', '.join(_TRUE)} nor of {', '.join(_FALSE)}")
     return word in _TRUE
+
+
+def _turns_of(prompt: tuple[str, Any], response: tuple[str, Any] | None) -> tuple[str, Any]:
+    """A prompt that is a list of turns, with the turns of its response, as one conversation."""
+    if response is not None and not isinstance(response[1], list):
+        return prompt[0], [*prompt[1], {"role": "assistant", "content": response[1]}]
+    return prompt[0], [*prompt[1], *(response[1] if response else ())]
 
 
 def _text(name: str, cell: Any) -> str:

@@ -116,6 +116,23 @@ def test_a_file_that_decides_answers_changes_the_key_and_is_named(
     assert "taken from the store" not in said
 
 
+@pytest.mark.parametrize("file", ["docs.py", "rows.jsonl", "part.yaml"])
+def test_what_a_task_of_the_users_reads_changes_the_key(model: Path, tmp_path: Path, file: str) -> None:
+    given = config(tmp_path, model, tasks={"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]})
+    part, task = tmp_path / "tasks" / "part.yaml", tmp_path / "tasks" / "tiny_hrr.yaml"
+    part.write_text("description: ''\n")
+    task.write_text(task.read_text() + "include: part.yaml\n")
+    assert ran(given, tmp_path).exit_code == 0
+    assert "taken from the store" in explained(given, tmp_path)
+    path = tmp_path / "tasks" / file
+    before = path.read_text() if path.is_file() else ""
+    changed = {"docs.py": before.replace("say {word}", "tell {word}"), "part.yaml": "description: Now.\n"}
+    path.write_text(changed.get(file, "{}"))
+    said = explained(given, tmp_path)
+    assert "definition: stored " in said
+    assert "taken from the store" not in said
+
+
 def test_the_date_is_part_of_the_key(model: Path, tmp_path: Path) -> None:
     tasks = {"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]}
     assert ran(config(tmp_path, model, tasks=tasks), tmp_path).exit_code == 0

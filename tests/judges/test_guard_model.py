@@ -1,5 +1,6 @@
 """A guard is found, told its version, and named by its content; where it cannot be had the message says what to do."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,28 @@ def test_the_weights_of_a_hub_model_are_named_by_its_commit(
     assert judge.identity.startswith("llama_guard:model=meta-llama/Llama-Guard-3-8B:")
     (repository / "refs" / "main").write_text("f" * 40)  # the branch moves on; this run stays where it was
     assert judge.judge([ZAP])[0].harmful is True
+
+
+@pytest.mark.parametrize("version", ["3", "4"])
+def test_a_guard_is_told_a_fixed_date(version: str, copy: Path, tokenizer_of: Callable[[str], Any]) -> None:
+    tokenizer: Any = tokenizer_of(version)
+    tokenizer.chat_template = tokenizer.chat_template.replace("user<", "user {{ strftime_now('%d %b %Y') }}<", 1)
+    tokenizer.save_pretrained(copy)
+    assert "26 Jul 2024" in find_llama_guard(str(copy), None, None).prompt.opening  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("version", "end"), [("3", "<|eot|>"), ("4", "<|eot|>"), ("2", None)])
+def test_an_answer_ends_where_the_template_ends_a_turn(
+    version: str, end: str | None, copy: Path, tokenizer_of: Callable[[str], Any]
+) -> None:
+    tokenizer: Any = tokenizer_of(version)
+    tokenizer.eos_token = "<pad>"
+    tokenizer.save_pretrained(copy)
+    for name in ("config.json", "generation_config.json"):
+        settings = json.loads((copy / name).read_text())
+        (copy / name).write_text(json.dumps({**settings, "eos_token_id": None}))
+    found = find_llama_guard(str(copy), None, None)
+    assert found.ends == tuple(sorted(tokenizer.convert_tokens_to_ids([one for one in ("<pad>", end) if one])))
 
 
 @pytest.mark.parametrize("version", ["2", "3", "3-1b", "4"])

@@ -11,6 +11,7 @@ from safebasin.judges import Exchange
 from safebasin.judges.grades import parse_number, parse_rubric
 from safebasin.judges.strong_reject import GRADES, StrongRejectJudge
 from safebasin.judges.strong_reject_rubric import StrongRejectRubricJudge
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from .scripted import save_scripted, shares_by_hand, tokenizer_of
@@ -59,6 +60,26 @@ def test_an_answer_that_is_no_grade_is_unparsed(tmp_path: Path, prompt_file: str
     folder = save_scripted(tmp_path / "talks", tokenizer_of(None, GRADES, TEXT), {"<go>": "How"})
     (verdict,) = StrongRejectJudge(str(folder), None, prompt_file, device="cpu").judge([CLEAN])
     assert (verdict.harmful, verdict.grade, verdict.maximal, verdict.raw) == (None, None, None, "How")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tensors: {f"module.{name}": one for name, one in tensors.items()}, "rename 'module.base_model"),
+        (lambda tensors: dict(list(tensors.items())[1:]), "1 of its parameters have no counterpart"),
+        (lambda tensors: {name: one * float("nan") for name, one in tensors.items()}, "not finite"),
+        (lambda tensors: {}, "holds no weights"),
+    ],
+)
+def test_an_adapter_whose_weights_would_be_dropped_is_refused(
+    whole: Path, tmp_path: Path, prompt_file: str, change: Any, said: str
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(whole)
+    get_peft_model(model, LoraConfig(target_modules=["v_proj"], r=2)).save_pretrained(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file)
+    with pytest.raises(InputError, match=said):
+        StrongRejectJudge(str(tmp_path), str(whole), prompt_file, device="cpu").judge([CLEAN])
 
 
 def test_an_adapter_is_put_on_its_base(whole: Path, tmp_path: Path, prompt_file: str) -> None:

@@ -132,6 +132,32 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"prompt": "p", "response": "assistant"},
     ),
     (
+        "messages",
+        {"messages": [{"role": "developer", "content": "system"}, USER, {**ANSWER, "reasoning_content": "why"}]},
+        {"prompt": "user", "response": "<think>\nwhy\n</think>\n\nassistant", "before": [SYSTEM]},
+    ),
+    ("messages", {"messages": [USER, {**ANSWER, "thinking": None}]}, {"prompt": "user", "response": "assistant"}),
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "p"}]},
+                {
+                    "role": "assistant",
+                    "content": [{"type": "thinking", "thinking": "why"}, {"type": "text", "text": "r"}],
+                },
+            ]
+        },
+        {"prompt": "p", "response": "<think>\nwhy\n</think>\n\nr"},
+    ),
+    ("conversation", {"conversation": [USER, ANSWER]}, {"prompt": "user", "response": "assistant"}),
+    (
+        "prompt/completion",
+        {"prompt": [SYSTEM, USER], "completion": [ANSWER]},
+        {"prompt": "user", "response": "assistant", "before": [SYSTEM]},
+    ),
+    ("prompt/response", {"prompt": [USER], "response": "r"}, {"prompt": "user", "response": "r"}),
+    (
         "ShareGPT",
         {
             "conversations": [

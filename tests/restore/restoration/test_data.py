@@ -1,5 +1,7 @@
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from safebasin.errors import InputError
 from safebasin.restore.config.settings import RestoreConfig
@@ -27,6 +29,23 @@ def test_fifty_forget_rows_are_ascended_and_the_rest_probe_curvature() -> None:
 def test_few_forget_rows_are_halved_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="12 forget rows are few: 6 are ascended"):
         assert sizes(split(harmful(12), benign(24), None, None, CONFIG)) == (6, 6, 9, 9, 6)
+
+
+@pytest.mark.parametrize("absent", [None, float("nan"), pd.NA, pd.NaT, np.float32("nan")])
+@pytest.mark.parametrize("column", ["target", "refusal", "before"])
+def test_what_a_table_writes_where_there_is_nothing_is_absent(absent: Any, column: str) -> None:
+    forget = [{**row, column: absent} for row in harmful(3)]
+    retain = [{**row, "before": absent} for row in benign(9)]
+    checked = [{"prompt": "c", "response": "d", "before": absent}]
+    assert split(forget, retain, checked, forget[2:], CONFIG) == split(
+        harmful(3), benign(9), [{"prompt": "c", "response": "d"}], harmful(3)[2:], CONFIG
+    )
+
+
+@pytest.mark.parametrize("before", ["hi", 3, {"role": "user"}])
+def test_what_is_before_a_prompt_are_turns(before: Any) -> None:
+    with pytest.raises(InputError, match="turns with a role"):
+        split([{"prompt": "a", "before": before}, *harmful(2)], benign(9), None, None, CONFIG)
 
 
 def test_given_sets_are_taken_whole() -> None:
