@@ -93,14 +93,15 @@ class _State:
             for key, (task, reason) in error.cells.items():
                 self.failures[f"{what}: {task}"] = self.cell_failures[key] = reason
             self.bad_input = True
-            self.shown.say(f"[red]{', '.join(task for task, _ in error.cells.values())} of {what} failed[/red]")
+            tasks = escape(", ".join(task for task, _ in error.cells.values()))
+            self.shown.say(f"[red]{tasks} of {escape(what)} failed[/red]")
             return
         self.failures[what] = " ".join(str(error).split()) or type(error).__name__
         self.bad_input |= isinstance(error, InputError)
         if not isinstance(error, InputError):
             with (self.folder / "errors.log").open("a", encoding="utf-8") as log:
                 log.write(f"{what}\n{''.join(traceback.format_exception(error))}\n")
-        self.shown.say(f"[red]{what} failed[/red]; the rest goes on")
+        self.shown.say(f"[red]{escape(what)} failed[/red]; the rest goes on")
 
 
 def run(config: RunConfig, folder: Path, console: Console | None = None, store: Path | None = None) -> RunResult:
@@ -235,7 +236,7 @@ def _dose(state: _State, step: BuildStep) -> Dose | None:
         )
         state.doses[step.model, step.seed] = dose
         if dose.warning:
-            state.shown.say(f"[yellow]warning[/yellow]: {name}: {dose.warning}")
+            state.shown.say(f"[yellow]warning[/yellow]: {escape(f'{name}: {dose.warning}')}")
     return state.doses[step.model, step.seed]
 
 

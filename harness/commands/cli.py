@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from ...errors import InputError
+from ..terminal.console import safe_console
 from . import judging, review, statistics
 from .shared import StoreOption, console_of_output
 
@@ -31,7 +31,7 @@ Overrides = Annotated[
 
 
 def _complain(message: str) -> None:
-    Console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
+    safe_console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -204,7 +204,7 @@ def sandbox(
     from ..terminal.quiet import quiet
 
     quiet()
-    with bars(Console(stderr=True)) as shown:
+    with bars(safe_console(stderr=True)) as shown:
         folder = build_world(world, lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
         if broken := broken_promise(world):
             shown.say(f"[yellow]Warning[/yellow]: {broken}.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.filesize import decimal
+from rich.markup import escape
 
 from ...tasks.catalog import TaskInfo
 from ...tasks.sandbox.location import in_world, is_sandbox, model_folder, world_of
@@ -66,7 +67,7 @@ def memory_plan(
         folder = Path(source.location)
         weights, row = weight_bytes(folder, dtype), _row_bytes(folder, dtype, tokens)
         cache = "of unknown size" if row is None else f"{decimal(rows * row)} ({rows} x {tokens} tokens)"
-        lines.append(f"  target {name}: weights {decimal(weights)}, keys and values {cache}")
+        lines.append(f"  target {escape(name)}: weights {decimal(weights)}, keys and values {cache}")
         if weights + (row or 0) > free:
             lines.append("  [red]that does not fit[/red]: choose a smaller dtype or model, or lower max_gen_toks")
         elif row and weights + rows * row > free:
