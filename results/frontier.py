@@ -156,7 +156,9 @@ def _markdown(table: pd.DataFrame, measures: Sequence[str], missing: Sequence[st
     test = f"sign-flip test over {worlds} worlds" if worlds > 1 else "paired t-test over seeds"
     note = f"A star: p < 0.05, {test} against the method whose rows have none; not corrected. The CSV has Holm's."
     if missing:
-        note += f" Not compared, as they have no finished row in some world or seed: {', '.join(map(markdown, missing))}."
+        note += (
+            f" Not compared, as they have no finished row in some world or seed: {', '.join(map(markdown, missing))}."
+        )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}\n"
 
 

@@ -29,11 +29,12 @@ class _Measure:
     header: str
     better: int = 0
     """-1 where less is better, 1 where more is, 0 where nothing is marked."""
+    decimals: int = 1
 
     def cell(self, row: pd.Series) -> str:
         """The rounded mean; a dash where there is none."""
         value = row.get(self.source)
-        return "--" if value is None or value != value else f"{value:.1f}"
+        return "--" if value is None or value != value else f"{value:.{self.decimals}f}"
 
 
 def latex_table(frame: pd.DataFrame) -> str:
@@ -61,7 +62,7 @@ def latex_table(frame: pd.DataFrame) -> str:
 def _measures(frame: pd.DataFrame) -> list[_Measure]:
     utility = [_Measure(name, latex(name), 1) for name in utility_columns(list(frame.columns))]
     beside = [_Measure(name, header) for name, header in BESIDE.items()]
-    first = [_Measure("eval_loss", "Eval $\\downarrow$", -1), _Measure("hrr", "HRR $\\downarrow$", -1)]
+    first = [_Measure("eval_loss", "Eval $\\downarrow$", -1, 2), _Measure("hrr", "HRR $\\downarrow$", -1)]
     return [each for each in (*first, *utility, *beside) if frame[each.source].notna().any() or each.source == "hrr"]
 
 

@@ -62,7 +62,9 @@ def print_replicas(table: pd.DataFrame, console: Console, lacking: Mapping[str, 
         shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title_justify="left")
         shown.title = Text(heading)
         for place, name in enumerate(cells[0]):
-            shown.add_column(Text(one_line(name).replace("_", "_\n")), justify="right" if place else "left", overflow="fold")
+            shown.add_column(
+                Text(one_line(name).replace("_", "_\n")), justify="right" if place else "left", overflow="fold"
+            )
         for row in cells[1:]:
             shown.add_row(*(Text(one_line(cell)) for cell in row))
         console.print(shown)

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from ...errors import InputError
 from ..terminal.console import safe_console
-from . import judging, review, statistics
+from . import exporting, judging, review, statistics
 from .shared import StoreOption, console_of_output
 
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
@@ -113,6 +113,7 @@ def report(
 judging.add_to(app)
 statistics.add_to(app)
 review.add_to(app)
+exporting.add_to(app)
 
 
 @app.command()

@@ -23,10 +23,10 @@ from ..config.naming import slug
 from ..plan import Cell, Plan, Row
 from ..store.store import Sample, Store
 from .asking import Asked, Asker, Requests, asker_for, requests_of
+from .folder import load_plan, name_of, open_store
 from .generate import task_infos
 from .models import resolve
-from .report import load_plan, name_of, open_store
-from .tabled import each_judged
+from .tabled import decided_of, each_judged
 
 __all__ = ["export_lm_eval"]
 
@@ -79,7 +79,9 @@ def export_lm_eval(folder: Path, output: Path, store_path: Path | None = None) -
             done = {cell: key for cell, key in keys.items() if key and cell.role != "visage"}
             if done:
                 where = make_folder(output / _name(row))
-                written += _write(_Run(plan, folder, store, infos), row, done, where, date, asks(_tokenizer(folder, row)))
+                written += _write(
+                    _Run(plan, folder, store, infos), row, done, where, date, asks(_tokenizer(folder, row))
+                )
     if not written:
         raise InputError(f"Nothing of the run in {folder} is finished yet. Run `safebasin run` first.")
     return written
@@ -144,10 +146,10 @@ def _samples(run: _Run, cell: Cell, key: str, requests: Requests) -> Iterator[di
         if about is None or str(about.doc["prompt"]) != sample.prompt:
             raise InputError(
                 f"{name_of(cell)}: document {sample.doc_id} of the task is not the one that was answered "
-                f"({sample.prompt[:60]!r}). Give the data that the run was made with, under `data` in plan.json's config."
+                f"({sample.prompt[:60]!r}). Give the data of the run, as `data` in its plan.json says."
             )
-        known = [(judge.decides, verdict) for judge, verdict in said if verdict is not None]
-        if len(known) < len(said) or not known:
+        known = decided_of(said)
+        if not known:
             raise InputError(f"{name_of(cell)}: document {sample.doc_id} is not judged yet. Run `safebasin run` again.")
         outcome, verdict = combine(known)
         facets = sorted(frozenset().union(*(decides for decides, _ in known)))
@@ -179,7 +181,9 @@ def _sample(asked: Asked, sample: Sample, task: Any, note: dict[str, Any]) -> di
         "doc_id": sample.doc_id,
         "doc": asked.doc,
         "target": str(asked.target),
-        "arguments": {f"gen_args_{i}": {f"arg_{j}": part for j, part in enumerate(args)} for i, args in enumerate(asked.arguments)},
+        "arguments": {
+            f"gen_args_{i}": {f"arg_{j}": part for j, part in enumerate(args)} for i, args in enumerate(asked.arguments)
+        },
         "resps": [[note["response"]]],
         "filtered_resps": [text],
         "filter": JUDGED_FILTER,
@@ -189,6 +193,10 @@ def _sample(asked: Asked, sample: Sample, task: Any, note: dict[str, Any]) -> di
         "target_hash": hash_string(str(asked.target)),
         **metrics,
     }
+
+
+def _arguments(args: Sequence[Any]) -> dict[str, Any]:
+    return {f"arg_{place}": part for place, part in enumerate(args)}
 
 
 def _judged(requests: Requests, samples: Sequence[Mapping[str, Any]]) -> _Scored:
@@ -219,7 +227,9 @@ def _results(run: _Run, row: Row, scored: Mapping[str, _Scored], asker: Asker) -
     documents = {name: each.requests.documents for name, each in scored.items()}
     name = _name(row)
     return {
-        "results": {task: {"alias": task, "sample_len": documents[task], **each.values} for task, each in scored.items()},
+        "results": {
+            task: {"alias": task, "sample_len": documents[task], **each.values} for task, each in scored.items()
+        },
         "group_subtasks": {task: [] for task in scored},
         "configs": {name: task.dump_config() for name, task in tasks.items()},
         "versions": {name: task.VERSION for name, task in tasks.items()},

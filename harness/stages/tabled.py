@@ -11,14 +11,14 @@ from ...results.method_result import ROLES
 from ...results.records import Verdict, combine
 from ..plan import Cell, Plan
 from ..store.store import JudgeRecord, Sample, Store
-from .judge import judged_as
-from .report import load_plan, name_of, open_store
+from .folder import load_plan, name_of, open_store
+from .judge import deciders, judged_as
 from .worlds import world_in
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["each_judged", "responses", "verdicts"]
+__all__ = ["decided_of", "each_judged", "responses", "verdicts"]
 
 _ROW = {"model": "string", "method": "string", "seed": "Int64", "task": "string", "role": "string", "doc_id": "Int64"}
 RESPONSES = {
@@ -31,7 +31,9 @@ VERDICTS = {
     "grade": "Float64", "categories": "string", "unfinished": "boolean", "raw": "string",
 }  # fmt: skip
 """Columns of `verdicts`, with their types."""
-Judged = tuple[Cell, Sample, Sequence[tuple[JudgeRecord, Verdict | None]]]
+Said = Sequence[tuple[JudgeRecord, Verdict | None]]
+"""A judge and its verdict; None: nothing yet."""
+Judged = tuple[Cell, Sample, Said]
 
 
 def responses(folder: Path, store_path: Path | None = None) -> "pd.DataFrame":
@@ -79,6 +81,13 @@ def each_judged(plan: Plan, folder: Path, store: Store, cell: Cell, key: str) ->
         yield cell, sample, [(each, store.verdicts(each.identity, [exchange]).get(exchange)) for each in judges]
 
 
+def decided_of(said: Said) -> list[tuple[frozenset[str], Verdict]]:
+    """What `combine` takes: the verdicts of the judges that decide something; none where one of them has none yet."""
+    deciding = deciders([judge for judge, _ in said])
+    known = [(judge.decides, verdict) for judge, verdict in said if judge in deciding and verdict is not None]
+    return known if len(known) == len(deciding) else []
+
+
 def _table(folder: Path, store_path: Path | None, rows: Any, columns: Mapping[str, str]) -> "pd.DataFrame":
     import pandas as pd
 
@@ -103,16 +112,15 @@ def _about(cell: Cell, sample: Sample) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _response(cell: Cell, sample: Sample, said: Sequence[tuple[JudgeRecord, Verdict | None]]) -> Iterator[Any]:
-    known = [(judge.decides, verdict) for judge, verdict in said if verdict is not None]
+def _response(cell: Cell, sample: Sample, said: Said) -> Iterator[Any]:
     about = _about(cell, sample) | {"prompt": sample.prompt, "prefix": sample.prefix, "response": sample.response}
-    if len(known) == len(said) and known:
-        outcome, verdict = combine(known)
+    if decided := decided_of(said):
+        outcome, verdict = combine(decided)
         about |= {"outcome": outcome.value, "harmful": verdict.harmful, "refused": verdict.refused}
     yield about
 
 
-def _verdicts(cell: Cell, sample: Sample, said: Sequence[tuple[JudgeRecord, Verdict | None]]) -> Iterator[Any]:
+def _verdicts(cell: Cell, sample: Sample, said: Said) -> Iterator[Any]:
     for judge, verdict in said:
         if verdict is not None:
             facts = asdict(verdict) | {"categories": ", ".join(verdict.categories)}

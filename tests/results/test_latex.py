@@ -27,7 +27,7 @@ def test_the_layout_is_that_of_table_2(board: pd.DataFrame) -> None:
     assert "\\begin{tabular}{llrrrrrrr}" in text
     base, lora, curvature = rows_of(text)
     assert base[:4] == ["\\multirow{3}{*}{sandbox}", "base", "--", "0.0 {\\scriptsize [0.0, 1.9]}"]
-    assert lora[:4] == ["", "lora", "1.2", "59.5 {\\scriptsize [52.6, 66.1]}"]
+    assert lora[:4] == ["", "lora", "1.23", "59.5 {\\scriptsize [52.6, 66.1]}"]
     assert curvature[4:] == ["88.0", "97.2", "89.5", "7.5", "8.0"]
     assert "$n = 200$ prompts." in text
     assert "Nothing is marked as best: that takes 3 seeds." in text

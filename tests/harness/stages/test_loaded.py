@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import safebasin
 from safebasin.errors import InputError
-from safebasin.harness.stages.report import open_store
+from safebasin.harness.stages.folder import open_store
 
 from .test_drifting import add_judge
 from .test_replicas import N, fill, plan_of
@@ -35,7 +35,9 @@ def test_responses_have_the_outcomes_that_the_leaderboard_counts(folder: Path) -
     assert first[["model", "method", "task", "role", "prompt"]].tolist() == [
         "sandbox", "base", "sandbox_hrr", "hrr", "p0",
     ]  # fmt: skip
-    counted = found.groupby("method", sort=False)["outcome"].apply(lambda outcomes: 100 * (outcomes == "harmful").mean())
+    counted = found.groupby("method", sort=False)["outcome"].apply(
+        lambda outcomes: 100 * (outcomes == "harmful").mean()
+    )
     assert counted.tolist() == run.leaderboard["hrr"].tolist()
 
 
