@@ -78,7 +78,7 @@ def export_lm_eval(folder: Path, output: Path, store_path: Path | None = None) -
             keys = {cell: assigned.get(name_of(cell), (None, ""))[0] for cell in plan.cells if cell.row == row}
             done = {cell: key for cell, key in keys.items() if key and cell.role != "visage"}
             if done:
-                where = make_folder(output / _name(row))
+                where = make_folder(output / _name(plan, row))
                 written += _write(
                     _Run(plan, folder, store, infos), row, done, where, date, asks(_tokenizer(folder, row))
                 )
@@ -94,10 +94,13 @@ class _Run(NamedTuple):
     infos: Mapping[str, TaskInfo]
 
 
-def _name(row: Row) -> str:
+def _name(plan: Plan, row: Row) -> str:
+    """Of a row's folder. A model that lies in a folder is called by that alone, unless another is called so too."""
     from lm_eval.utils import sanitize_model_name
 
-    return str(sanitize_model_name(f"{row.model}__{row.label}__seed{row.seed}"))
+    short = {spec.id: Path(spec.id).name if Path(spec.id).is_absolute() else spec.id for spec in plan.config.models}
+    model = short[row.model] if [*short.values()].count(short[row.model]) == 1 else row.model
+    return str(sanitize_model_name(f"{model}__{row.label}__seed{row.seed}"))
 
 
 def _tokenizer(folder: Path, row: Row) -> Path:
@@ -185,7 +188,7 @@ def _sample(asked: Asked, sample: Sample, task: Any, note: dict[str, Any]) -> di
             f"gen_args_{i}": {f"arg_{j}": part for j, part in enumerate(args)} for i, args in enumerate(asked.arguments)
         },
         "resps": [[note["response"]]],
-        "filtered_resps": [text],
+        "filtered_resps": [[text]],
         "filter": JUDGED_FILTER,
         "metrics": [*metrics],
         "doc_hash": hash_string(whole),
@@ -225,7 +228,7 @@ def _results(run: _Run, row: Row, scored: Mapping[str, _Scored], asker: Asker) -
     config, template = run.plan.config, str(asker.tokenizer.chat_template)
     tasks = {name: each.requests.task for name, each in scored.items()}
     documents = {name: each.requests.documents for name, each in scored.items()}
-    name = _name(row)
+    name = _name(run.plan, row)
     return {
         "results": {
             task: {"alias": task, "sample_len": documents[task], **each.values} for task, each in scored.items()
