@@ -64,6 +64,10 @@ def run(
         Path | None, typer.Option("--output", help="Run folder (default: runs/<name of the config>).")
     ] = None,
     store: StoreOption = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Runs nothing: plan, first prompts, memory, responses, hours, what n can show."),
+    ] = False,
     explain_key: Annotated[
         bool, typer.Option("--explain-key", help="Runs nothing: says what of the store would be taken, and why not.")
     ] = False,
@@ -72,6 +76,11 @@ def run(
     from ..config.load import load_config
 
     checked = load_config(config, overrides or [])
+    if dry_run:
+        from .dry_run import rehearse_run
+
+        rehearse_run(checked, console_of_output())
+        return
     from ..run import explain_keys
     from ..run import run as run_config
 

@@ -16,7 +16,7 @@ from ..config.model import RunConfig
 from ..engines.choice import EngineName
 from .models import ModelSource
 
-__all__ = ["available_memory", "device_of", "judge_bytes", "memory_plan", "weight_bytes"]
+__all__ = ["PROMPT", "available_memory", "device_of", "judge_bytes", "judges_at_hand", "memory_plan", "weight_bytes"]
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 PROMPT = 128
@@ -99,6 +99,11 @@ def judge_bytes(judge: Mapping[str, Mapping[str, Any]], world: int) -> int | Non
         return 0
     found = [weight_bytes(folder, "auto") for _, folder in _judges([judge], world)]
     return sum(found) if found else None
+
+
+def judges_at_hand(config: RunConfig) -> Iterator[tuple[str, Path]]:
+    """The judges of a run that have a model, with its folder, where that is on this machine."""
+    return _judges(config.judges, world_of(config.models[0].id))
 
 
 def _judges(judges: Sequence[Mapping[str, Mapping[str, Any]]], world: int) -> Iterator[tuple[str, Path]]:
