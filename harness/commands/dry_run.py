@@ -1,6 +1,6 @@
 """`safebasin run --dry-run`: what a run would do, ask, hold, take and show; nothing is built or generated."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -19,10 +19,11 @@ from ..config.model import RunConfig
 from ..engines.choice import choose
 from ..plan import Plan, make_plan
 from ..stages.asking import Asker, asker_for, requests_of
-from ..stages.costs import Size, Speed, Work, answering_seconds, judging_seconds, size_of, speed_of, training_seconds
+from ..stages.costs import Speed, Work, size_of, speed_of
+from ..stages.estimates import Rows, estimate
 from ..stages.generate import JUDGED, task_infos
 from ..stages.gguf import gguf_in
-from ..stages.memory import device_of, judges_at_hand, memory_plan
+from ..stages.memory import device_of, memory_plan
 from ..stages.models import ModelSource
 from ..stages.presets import PRESETS
 from ..stages.replicas import preset_of
@@ -34,8 +35,6 @@ __all__ = ["at_hand", "rehearse_run"]
 
 SHOWN, IDS = 2000, 256
 """Characters of a prompt, and token ids, that are printed."""
-AT_ONCE = 256
-"""Requests that vLLM answers side by side, about."""
 SAMPLED = 64
 """Task rows whose tokens are counted."""
 
@@ -55,11 +54,11 @@ def rehearse_run(config: RunConfig, console: Console) -> None:
     found = {spec.id: at_hand(spec.id, spec.revision) for spec in config.models}
     with writing_date(config.date), ending_thinking(config.think_end_token):
         asked = _first_prompts(config, infos, found, console)
-        tokens = _row_tokens(config, found)
+        rows = _row_tokens(config, found)
     sources = {name: ModelSource(name, str(folder), None, "") for name, folder in found.items() if folder}
     for line in memory_plan(sources, config, infos.values(), choose(config)):
         console.print(line, highlight=False, soft_wrap=True)
-    _stages(plan, infos, found, asked, tokens, console)
+    _stages(plan, infos, found, asked, rows, console)
     for line in precision(config):
         console.print(Text(line))
 
@@ -124,7 +123,7 @@ def _new(info: TaskInfo, config: RunConfig) -> int:
     return (config.max_gen_toks or info.new_tokens) if info.new_tokens else 0
 
 
-def _row_tokens(config: RunConfig, found: Mapping[str, Path | None]) -> tuple[int, int] | None:
+def _row_tokens(config: RunConfig, found: Mapping[str, Path | None]) -> Rows | None:
     """Rows to fine-tune on, and the mean of their tokens; None where they or every tokenizer are not at hand."""
     for name, folder in found.items():
         asker, _ = _asker(folder, name)
@@ -135,7 +134,7 @@ def _row_tokens(config: RunConfig, found: Mapping[str, Path | None]) -> tuple[in
         except (InputError, OSError, ValueError):  # data that cannot be had, as above
             return None
         counts = [len(asker.ids(row["prompt"])) + len(asker.ids(row["response"])) for row in rows[:SAMPLED]]
-        return len(rows), round(sum(counts) / len(counts))
+        return Rows(len(rows), round(sum(counts) / len(counts)))
     return None
 
 
@@ -144,7 +143,7 @@ def _stages(
     infos: Mapping[str, TaskInfo],
     found: Mapping[str, Path | None],
     asked: Mapping[str, Work],
-    tokens: tuple[int, int] | None,
+    rows: Rows | None,
     console: Console,
 ) -> None:
     """The table of stages, and what its hours rest on."""
@@ -152,19 +151,17 @@ def _stages(
     dtype = "float32" if config.dtype == "auto" and device == "cpu" else config.dtype
     sizes = {name: size_of(folder, dtype) if folder else None for name, folder in found.items()}
     speed = speed_of(device, dtype)
-    work = {task: asked.get(task) for task in infos}
+    seconds = estimate(plan, sizes, asked, rows, speed)
+    requests = {task: each.requests for task, each in asked.items()}
+    answers = _sum(requests.get(cell.task) for cell in plan.cells)
+    verdicts = _sum(requests.get(cell.task) for cell in plan.cells if cell.role in JUDGED)
+    judges = f"{len(config.judges)} judge{'s' if len(config.judges) != 1 else ''}, each"
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for head in ("stage", "of", "responses", "hours, about"):
         table.add_column(head, justify="left" if head in ("stage", "of") else "right")
-    judged = [cell for cell in plan.cells if cell.role in JUDGED]
-    known = {task: each.requests for task, each in work.items() if each}
-    table.add_row("build", f"{len(plan.builds)} checkpoints", "", _hours(_building(plan, sizes, tokens, speed)))
-    total = _sum(known.get(cell.task) for cell in plan.cells)
-    answers = _sum(_answering(plan, name, size, work, speed) for name, size in sizes.items())
-    table.add_row("answer", f"{len(plan.cells)} cells", _count(total), _hours(answers))
-    verdicts = _sum(known.get(cell.task) for cell in judged)
-    judges = f"{len(config.judges)} judge{'s' if len(config.judges) != 1 else ''}, each"
-    table.add_row("judge", judges, _count(verdicts), _hours(_judging(plan, work, speed)))
+    table.add_row("build", f"{len(plan.builds)} checkpoints", "", _hours(seconds.build))
+    table.add_row("answer", f"{len(plan.cells)} cells", _count(answers), _hours(seconds.answer))
+    table.add_row("judge", judges, _count(verdicts), _hours(seconds.judge))
     console.print(table)
     for line in _basis(asked, infos, speed, device):
         console.print(Text(line, style="dim"))
@@ -180,48 +177,13 @@ def _basis(asked: Mapping[str, Work], infos: Mapping[str, TaskInfo], speed: Spee
         yield f"Not counted, as their requests are not known: {', '.join(missing)}."
 
 
-def _answering(plan: Plan, name: str, size: Size | None, work: Mapping[str, Work | None], speed: Speed) -> float | None:
-    """Seconds of all checkpoints of a model."""
-    batch = plan.config.batch_size if choose(plan.config) == "hf" else AT_ONCE
-    cells = [each for cell in plan.cells if cell.model == name and (each := work[cell.task])]
-    return None if size is None or not cells else answering_seconds(cells, size, speed, batch)
-
-
-def _building(
-    plan: Plan, sizes: Mapping[str, Size | None], tokens: tuple[int, int] | None, speed: Speed
-) -> float | None:
-    tuning = plan.config.finetune
-    if tokens is None:
-        return None if plan.builds else 0.0
-    rows = tuning.max_steps * tuning.batch_size if tuning.max_steps else tuning.epochs * tokens[0]
-    each = [
-        None if (size := sizes[step.model]) is None
-        else training_seconds(rows, tokens[1], min(tuning.micro_batch_size, tuning.batch_size), size, speed)
-        for step in plan.builds
-    ]  # fmt: skip
-    return _sum(each)
-
-
-def _judging(plan: Plan, work: Mapping[str, Work | None], speed: Speed) -> float | None:
-    """Seconds of the judges that are models; the others take none to speak of."""
-    cells = [each for cell in plan.cells if cell.role in JUDGED and (each := work[cell.task])]
-    if any("model" in arguments and "url" in arguments for judge in plan.config.judges for arguments in judge.values()):
-        return None
-    folders = list(judges_at_hand(plan.config))
-    wanted = sum("model" in arguments for judge in plan.config.judges for arguments in judge.values())
-    sizes = [size_of(folder, "auto") for _, folder in folders]
-    if len(folders) < wanted or not cells:
-        return None
-    return _sum(None if size is None else judging_seconds(cells, size, speed) for size in sizes)
-
-
-def _sum(values: Iterator[float | None] | list[float | None]) -> float | None:
-    """Their sum; None where one is not known or there are none of them."""
+def _sum(values: Iterable[int | None]) -> int | None:
+    """Their sum; None where one is not known."""
     found = list(values)
-    return None if any(value is None for value in found) else float(sum(value or 0 for value in found))
+    return None if None in found else sum(value or 0 for value in found)
 
 
-def _count(number: float | None) -> str:
+def _count(number: int | None) -> str:
     return "not known" if number is None else f"{number:,.0f}"
 
 
