@@ -101,7 +101,7 @@ def _title(table: pd.DataFrame) -> str:
 
 def _sections(table: pd.DataFrame, shown: Callable[[str], str]) -> list[tuple[str, list[list[str]]]]:
     """(heading, lines of cells, the first being the names of the columns)."""
-    sections = [("Mean [95 %]", _cells(table, _interval)), ("Worst", _cells(table, _worst))]
+    sections = [("Mean [95 %]", _cells(table, _interval)), ("Worst", _cells(table, lambda row: _worst(row, shown)))]
     for column, other in (("vs_lora", "lora"), ("vs_reference", str(table["reference"].iloc[0]))):
         tested = table[table[column].notna()]
         if len(tested) and (column == "vs_lora" or other != "lora"):
@@ -126,8 +126,8 @@ def _interval(row: Mapping[Any, Any]) -> str:
     return f"{row['mean']:.{places}f} [{row['low']:.{places}f}, {row['high']:.{places}f}]"
 
 
-def _worst(row: Mapping[Any, Any]) -> str:
-    world = row["worst_world"].rpartition(":")[2]
+def _worst(row: Mapping[Any, Any], shown: Callable[[str], str]) -> str:
+    world = shown(row["worst_world"].rpartition(":")[2])
     return f"{row['worst']:.{_decimals(row)}f} ({world}, {row['worst_seed']})"
 
 

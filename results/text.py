@@ -2,13 +2,14 @@
 
 import re
 
-__all__ = ["csv_cell", "from_csv_cell", "latex", "markdown", "one_line", "visible"]
+__all__ = ["csv_cell", "from_csv_cell", "latex", "markdown", "one_line", "storable", "visible"]
 
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line feed
     "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"  # what turns or breaks lines, or takes no room
     "\ud800-\udfff\U000e0000-\U000e007f]"  # halves of characters, and tags
 )
+_HALVES = re.compile("[\ud800-\udfff]")
 _FORMULA = re.compile("'*[=+\\-@\t\r＝＋－＠]")
 """How a cell begins that a spreadsheet would compute, or that `csv_cell` has marked already."""
 _LATEX = {
@@ -40,6 +41,11 @@ def visible(text: str, limit: int | None = None) -> str:
     shown = _UNSEEN.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", kept.replace("\r\n", "\n"))
     rest = len(text) - len(kept)
     return f"{shown} ⟨{rest:,} more characters⟩" if rest else shown
+
+
+def storable(text: str) -> str:
+    """The text with halves of characters named: neither files nor tables can hold them."""
+    return text if text.isascii() else _HALVES.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
 def one_line(text: str, limit: int = LINE) -> str:

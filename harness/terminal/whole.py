@@ -86,38 +86,51 @@ class Whole:
         self.stages, self._clock = [stage for stage in stages if stage.total], clock
         self._now: Stage | None = None
         self._began = 0.0
+        self._mark = (0.0, 0.0)
+        """Units made of the stage under way, and seconds spent on them, when one was finished last."""
 
     def begin(self, name: str) -> Stage:
         """Ends the stage under way, and begins another; one without work is begun too, and shows nothing."""
         self.end()
         found = next((stage for stage in self.stages if stage.name == name), None) or Stage(name, 0, "", "", None)
-        self._now, self._began = found, self._clock() - found.spent
+        self._now, self._began, self._mark = found, self._clock() - found.spent, (0.0, 0.0)
         return found
 
     def end(self) -> None:
         """Ends the stage under way: all of it is done."""
         if self._now is not None:
-            self._tick()
+            self.tick()
             self._now.settle(self._now.total - self._now.done)
         self._now = None
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Looks at the clock, as a unit ends."""
         if self._now is not None:
             self._now.spent = self._clock() - self._began
+            if self._now.made != self._mark[0]:
+                self._mark = (self._now.made, self._now.spent)
+
+    def _of_stage(self, stage: Stage, rest: float) -> float:
+        """Seconds that the rest of a stage takes at its pace; a unit under way has had its time since the last one."""
+        if stage is not self._now:
+            return stage.spent / stage.made * rest
+        made, spent = self._mark
+        each = spent / made
+        return max(each * rest - (stage.spent - spent), each * (rest - 1), 0.0)
 
     @property
     def left(self) -> tuple[float | None, list[str]]:
         """Seconds until the end, None before anything is made; and the stages of which nothing can be told."""
-        self._tick()
+        self.tick()
         guessed = sum(s.guess * s.made / s.total for s in self.stages if s.guess and s.made)
-        spent = sum(s.spent for s in self.stages if s.guess and s.made)
+        spent = sum(self._mark[1] if s is self._now else s.spent for s in self.stages if s.guess and s.made)
         seconds, dark = 0.0, []
         for stage in self.stages:
             rest = stage.total - stage.reached
             if rest <= 0:
                 continue
             if stage.made:
-                seconds += stage.spent / stage.made * rest
+                seconds += self._of_stage(stage, rest)
             elif stage.guess is not None and guessed:
                 seconds += stage.guess * rest / stage.total * spent / guessed
             else:

@@ -48,6 +48,17 @@ def test_guesses_are_scaled_by_what_was_seen(whole: Whole, clock: Clock) -> None
     assert whole.percent == 14
 
 
+def test_a_unit_under_way_has_had_its_time(whole: Whole, clock: Clock) -> None:
+    build = whole.begin("build")
+    clock.now = 50.0
+    build.settle(1)
+    whole.tick()
+    clock.now = 80.0
+    assert whole.left[0] == pytest.approx(20 + 250)
+    clock.now = 500.0
+    assert whole.left[0] == pytest.approx(250), "late: it may end at any moment"
+
+
 def test_a_stage_goes_on_at_its_own_pace(whole: Whole, clock: Clock) -> None:
     whole.begin("build")
     clock.now = 100.0
