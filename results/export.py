@@ -43,7 +43,7 @@ def csv_text(frame: pd.DataFrame) -> str:
     for place in range(safe.shape[1]):
         if not _is_plain(safe.dtypes.iloc[place]):
             cells = safe.iloc[:, place].astype(object)
-            safe.isetitem(place, cells.map(lambda cell: csv_cell(cell) if isinstance(cell, str) else cell))
+            safe.isetitem(place, [csv_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     return str(safe.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 

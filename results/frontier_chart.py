@@ -58,7 +58,7 @@ def _panel(axes: Any, frame: pd.DataFrame, measure: str) -> None:
     for method, group in swept.groupby("method", sort=False):
         by_epsilon = group.groupby("epsilon")
         loss, mean = by_epsilon["eval_loss"].mean(), by_epsilon[measure].mean()
-        (line,) = axes.plot(loss, mean, marker="o", markersize=3, linewidth=1.2, label=one_line(method, LABEL))
+        (line,) = axes.plot(loss, mean, marker="o", markersize=3, linewidth=1.2, label=one_line(str(method), LABEL))
         low, high = by_epsilon[measure].min(), by_epsilon[measure].max()
         order = loss.argsort()
         axes.fill_between(loss.iloc[order], low.iloc[order], high.iloc[order], color=line.get_color(), alpha=0.12, lw=0)

@@ -120,7 +120,7 @@ def card_text(card: Card) -> str:
     blocks = [f"---\n{about.to_yaml()}\n---", MARK, f"# {markdown(card.name)}", "\n\n".join(card.done)]
     blocks += [
         "## Settings",
-        _bullets(f"{markdown(key)}: {markdown(_told(value))}" for key, value in card.settings.items()),
+        _bullets([f"{markdown(key)}: {markdown(_told(value))}" for key, value in card.settings.items()]),
     ]
     blocks += ["## Measured", *_measured(card)]
     blocks += ["## What it does not do", _bullets([*card.limits, *LIMITS])]

@@ -60,7 +60,7 @@ def _panel(axes: Any, frame: pd.DataFrame, column: str, title: str) -> None:
         mean, low, high = by_alpha.mean(), by_alpha.min(), by_alpha.max()
         dashes = DASHES[number // 10 % len(DASHES)]  # the colours repeat after ten
         (line,) = axes.plot(
-            mean.index, mean, dashes, marker=".", markersize=3, linewidth=1.2, label=one_line(method, LABEL)
+            mean.index, mean, dashes, marker=".", markersize=3, linewidth=1.2, label=one_line(str(method), LABEL)
         )
         if frame["method"].nunique() <= FEW:
             axes.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.1, linewidth=0)

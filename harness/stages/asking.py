@@ -68,7 +68,8 @@ class Asker:
     def prefix_token_id(self) -> int | None:
         """For lm-eval: the token that it takes for the beginning of a sequence."""
         bos, eos = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        return eos if bos is None else bos
+        found = eos if bos is None else bos
+        return None if found is None else int(found)
 
 
 def asker_for(folder: Path) -> Asker:

@@ -25,7 +25,7 @@ TYPICAL = {"cpu": Speed(4e10, 6e9, 2e-5), "gpu": Speed(2e14, 2e12, 1e-5)}
 class Rows(NamedTuple):
     """What is fine-tuned on."""
 
-    count: int
+    number: int
     tokens: int
     """Of one, on average."""
 
@@ -84,7 +84,7 @@ def _building(plan: Plan, sizes: Mapping[str, Size | None], rows: Rows | None, s
     tuning = plan.config.finetune
     if rows is None:
         return None if plan.builds else 0.0
-    seen = tuning.max_steps * tuning.batch_size if tuning.max_steps else tuning.epochs * rows.count
+    seen = tuning.max_steps * tuning.batch_size if tuning.max_steps else tuning.epochs * rows.number
     micro = min(tuning.micro_batch_size, tuning.batch_size)
     known = [sizes.get(step.model) for step in plan.builds]
     return _sum(None if size is None else training_seconds(seen, rows.tokens, micro, size, speed) for size in known)
