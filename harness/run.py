@@ -6,6 +6,7 @@ Whatever is finished is found again by the digest of what made it, so a run that
 import itertools
 import json
 import os
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,9 +29,10 @@ from .config.naming import slug
 from .engines.choice import EngineName, choose
 from .plan import BuildStep, Cell, Plan, make_plan
 from .stages.align import find_model, model_of
-from .stages.answering import Answering, CellsFailed, Job
+from .stages.answering import Answering, CellsFailed, Job, bar_of
 from .stages.build import Checkpoint, build
 from .stages.dose import Dose, find_dose
+from .stages.estimates import rough
 from .stages.explain import explain
 from .stages.folder import PLAN, name_of, open_store
 from .stages.generate import JUDGED, cell_key, cell_parts, task_infos
@@ -45,6 +47,7 @@ from .store.files import locked, make_folder
 from .store.store import Store
 from .terminal.progress import Bars, bars
 from .terminal.quiet import quiet
+from .terminal.whole import Stage, Whole
 
 __all__ = ["RunResult", "explain_keys", "run"]
 
@@ -86,6 +89,15 @@ class _State:
     cell_failures: dict[str, str] = field(default_factory=dict)
     """Key of a cell that failed alone, while others of its row did not -> reason."""
     bad_input: bool = False
+    begun: set[str] = field(default_factory=set)
+    """Builds that were not there already."""
+    whole: Whole = field(default_factory=lambda: Whole((), time.monotonic))
+
+    def begin(self, stage: str) -> Stage:
+        """Begins a stage, and shows how far the run is."""
+        found = self.whole.begin(stage)
+        self.shown.tell_whole()
+        return found
 
     def fail(self, what: str, error: Exception) -> None:
         """Notes a failure; the traceback of an unexpected one goes to errors.log."""
@@ -93,14 +105,15 @@ class _State:
             for key, (task, reason) in error.cells.items():
                 self.failures[f"{what}: {task}"] = self.cell_failures[key] = reason
             self.bad_input = True
-            self.shown.say(f"[red]{', '.join(task for task, _ in error.cells.values())} of {what} failed[/red]")
+            tasks = escape(", ".join(task for task, _ in error.cells.values()))
+            self.shown.say(f"[red]{tasks} of {escape(what)} failed[/red]")
             return
         self.failures[what] = " ".join(str(error).split()) or type(error).__name__
         self.bad_input |= isinstance(error, InputError)
         if not isinstance(error, InputError):
             with (self.folder / "errors.log").open("a", encoding="utf-8") as log:
                 log.write(f"{what}\n{''.join(traceback.format_exception(error))}\n")
-        self.shown.say(f"[red]{what} failed[/red]; the rest goes on")
+        self.shown.say(f"[red]{escape(what)} failed[/red]; the rest goes on")
 
 
 def run(config: RunConfig, folder: Path, console: Console | None = None, store: Path | None = None) -> RunResult:
@@ -130,9 +143,12 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
                 _prepare(state)
                 for line in memory_plan(state.models, config, state.tasks.values(), state.engine):
                     shown.say(line)
+                state.whole = shown.follow(_whole(state))
                 _build_all(state)
                 _generate_all(state)
                 _judge_all(state)
+                state.whole.end()
+                shown.tell_whole()
                 _write_manifest(state)
         finally:
             opened.close()
@@ -194,18 +210,39 @@ def _ticking(state: _State, name: str) -> Tick:
     return lambda what, done, total: state.shown.update(f"{name}: {what}", done, total)
 
 
+def _whole(state: _State) -> Whole:
+    """The stages of the run, with what each will take, about."""
+    plan, guesses = state.plan, rough(state.plan, state.models)
+    judges = sum(len(own) for own in state.judges.values())
+    stages = [
+        Stage("build", len(plan.builds), "checkpoints", "", guesses.build),
+        Stage("answer", len(plan.cells), "cells", "responses", guesses.answer),
+        Stage("judge", judges, "judges", "verdicts", guesses.judge),
+    ]
+    return Whole(stages, time.monotonic)
+
+
 def _build_all(state: _State) -> None:
+    stage = state.begin("build")
     for step in state.plan.builds:
-        if step.model not in state.models:
-            state.failures[step.id] = state.failures[step.model]
-            continue
-        if step.parent in state.failures:
-            state.failures[step.id] = f"its start, {step.parent}, failed"
-            continue
-        try:
-            state.checkpoints[step.id] = _build(state, step)
-        except Exception as error:  # noqa: BLE001  # one method's failure must not cost the others their results
-            state.fail(step.id, error)
+        _build_one(state, step)
+        begun = step.id in state.begun
+        stage.settle(1, found=0 if begun else 1)
+        if begun:
+            state.shown.tell_whole()
+
+
+def _build_one(state: _State, step: BuildStep) -> None:
+    if step.model not in state.models:
+        state.failures[step.id] = state.failures[step.model]
+        return
+    if step.parent in state.failures:
+        state.failures[step.id] = f"its start, {step.parent}, failed"
+        return
+    try:
+        state.checkpoints[step.id] = _build(state, step)
+    except Exception as error:  # noqa: BLE001  # one method's failure must not cost the others their results
+        state.fail(step.id, error)
 
 
 def _build(state: _State, step: BuildStep) -> Checkpoint:
@@ -216,6 +253,7 @@ def _build(state: _State, step: BuildStep) -> Checkpoint:
         state.folder / "checkpoints" / step.id,
         state.checkpoints[step.parent] if step.parent else None,
         _ticking(state, step.id),
+        on_start=lambda: state.begun.add(step.id),
         dose=_dose(state, step),
     )
 
@@ -235,23 +273,40 @@ def _dose(state: _State, step: BuildStep) -> Dose | None:
         )
         state.doses[step.model, step.seed] = dose
         if dose.warning:
-            state.shown.say(f"[yellow]warning[/yellow]: {name}: {dose.warning}")
+            state.shown.say(f"[yellow]warning[/yellow]: {escape(f'{name}: {dose.warning}')}")
     return state.doses[step.model, step.seed]
 
 
 def _generate_all(state: _State) -> None:
+    stage = state.begin("answer")
     for spec in state.config.models:
         if spec.id not in state.models:
             continue
         builds = dict.fromkeys(cell.build for cell in state.plan.cells if cell.model == spec.id)
         ready = [build for build in builds if build not in state.failures]
+        jobs = _jobs(state, spec.id, ready)
+        cells = sum(cell.model == spec.id for cell in state.plan.cells)
+        found = cells - sum(len(job.cells) for job in jobs)
+        stage.settle(found, found)
         answering = Answering(
             state.models[spec.id], state.tasks, state.engine, state.config, state.store,
-            state.shown.update, state.shown.say,
+            _answered(state, stage, jobs), state.shown.say,
         )  # fmt: skip
-        answering.run(_jobs(state, spec.id, ready), lambda job, error: state.fail(job.name, error))
+        answering.run(jobs, lambda job, error: state.fail(job.name, error))
+        stage.settle(cells - found)
         for build_id in ready:
             _assign(state, spec.id, build_id)
+
+
+def _answered(state: _State, stage: Stage, jobs: Sequence[Job]) -> OnProgress:
+    """Shows how far a job is, and the run with it."""
+    units = {bar_of(job): len(job.cells) for job in jobs}
+
+    def tick(bar: str, done: int, total: int) -> None:
+        stage.hear(bar, done, total, units.get(bar, 0))
+        state.shown.update(bar, done, total)
+
+    return tick
 
 
 def _jobs(state: _State, model: str, builds: Sequence[str | None]) -> list[Job]:
@@ -289,6 +344,7 @@ def _assign(state: _State, model: str, build_id: str | None) -> None:
 
 
 def _judge_all(state: _State) -> None:
+    stage = state.begin("judge")
     assigned = state.store.assignments(state.plan.digest)
     for world, judges in state.judges.items():
         judged = [
@@ -305,7 +361,7 @@ def _judge_all(state: _State) -> None:
                 present,
                 judged_as(state.plan.digest, world),
                 state.store,
-                _judging(state, world),
+                _judging(state, stage, world),
                 _processes(state.config, world),
             )
     for judge in _remote(state):
@@ -325,9 +381,15 @@ def _processes(config: RunConfig, world: int) -> Callable[[int, int], int]:
     return lambda judge, chunks: processes_for(chunks, config.processes, weights[judge], device_of(config))
 
 
-def _judging(state: _State, world: int) -> OnProgress:
+def _judging(state: _State, stage: Stage, world: int) -> OnProgress:
     where = f" of world {world}" if len(state.judges) > 1 else ""
-    return lambda name, done, total: state.shown.update(f"judge{where}: {name}", done, total)
+
+    def tick(name: str, done: int, total: int) -> None:
+        bar = f"judge{where}: {name}"
+        stage.hear(bar, done, total, 1)
+        state.shown.update(bar, done, total)
+
+    return tick
 
 
 def _write_manifest(state: _State) -> None:

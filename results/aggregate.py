@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .leaderboard import harmful_by_prompt, leaderboard, usable
 from .method_result import MethodResult
 from .statistics import holm, mcnemar_exact, wilson
+from .text import markdown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,9 +92,9 @@ def write_aggregate(table: "pd.DataFrame", path: Path) -> None:
     Raises:
         InputError: a file cannot be written.
     """
-    from .export import replace_text
+    from .export import csv_text, replace_text
 
-    replace_text(path, table.to_csv(index=False, float_format="%.6g"))
+    replace_text(path, csv_text(table))
     replace_text(path.with_suffix(".md"), f"{_markdown(table)}\n\n" + "\n".join(f"- {note}" for note in NOTES) + "\n")
 
 
@@ -132,7 +133,7 @@ def _markdown(table: "pd.DataFrame") -> str:
         "over-refusal",
         *(name.replace("_", " ") for name in graded),
         "eval loss",
-        *utility,
+        *map(markdown, utility),
         "min",
         "peak GB",
         "p",
@@ -142,7 +143,7 @@ def _markdown(table: "pd.DataFrame") -> str:
     for row in table.to_dict("records"):
         lines.append(
             [
-                *(str(row[name]) for name in identity),
+                *(markdown(str(row[name])) for name in identity),
                 f"{rate(row['hrr'])} [{rate(row['hrr_low'])}, {rate(row['hrr_high'])}]",
                 f"{rate(row['hrr_min'])} – {rate(row['hrr_max'])}",
                 *(rate(row[name]) for name in (*shown, *graded)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .columns import utility_columns
+from .text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +20,8 @@ __all__ = ["EMPTY", "Column", "Failure", "Row", "displayed", "failures", "headin
 EMPTY = "-"
 """What stands where there is no value."""
 FAILED = "failed: "
+REASON = 2000
+"""Characters shown of why a row failed."""
 
 Row = Mapping[Hashable, Any]
 Place = Literal["terminal", "markdown"]
@@ -67,7 +70,7 @@ def heading(frame: pd.DataFrame) -> str:
     """What all rows share of model, seed and number of prompts, e.g. "sandbox, seed 0, n = 382"."""
     words = {"model": "{}", "seed": "seed {}", "n": "n = {}"}
     shared = {name: set(frame[name].dropna()) for name in words}
-    return ", ".join(words[name].format(*values) for name, values in shared.items() if len(values) == 1)
+    return ", ".join(one_line(words[name].format(*values)) for name, values in shared.items() if len(values) == 1)
 
 
 def failures(frame: pd.DataFrame) -> list[Failure]:
@@ -75,8 +78,8 @@ def failures(frame: pd.DataFrame) -> list[Failure]:
     several = [name for name in ("model", "seed") if frame[name].nunique() > 1]
     return [
         Failure(
-            " / ".join([row["method"], *(f"{name} {row[name]}" for name in several)]),
-            _one_line(str(row["status"]).removeprefix(FAILED)),
+            one_line(" / ".join([row["method"], *(f"{name} {row[name]}" for name in several)])),
+            one_line(str(row["status"]).removeprefix(FAILED), REASON),
         )
         for row in records(frame)
         if row["status"] != "ok"
@@ -93,7 +96,7 @@ def remarks(frame: pd.DataFrame) -> list[str]:
 def _catalogue(frame: pd.DataFrame) -> list[Column]:
     """Every column there is, in the order in which they are shown."""
     utility = [
-        Column(name, name, _number(name, 1), "utility task, in percent where it is a rate")
+        Column(one_line(name), name, _number(name, 1), "utility task, in percent where it is a rate")
         for name in utility_columns(list(frame.columns))
     ]
     first, *others = _SAFETY
@@ -109,7 +112,7 @@ def _is_shown(column: Column, rows: list[Row]) -> bool:
 
 
 def _text(name: str) -> Callable[[Row], str]:
-    return lambda row: EMPTY if row[name] is None else _one_line(str(row[name]))
+    return lambda row: EMPTY if row[name] is None else one_line(str(row[name]))
 
 
 def _number(name: str, decimals: int) -> Callable[[Row], str]:
@@ -136,10 +139,6 @@ def _marked(row: Row) -> str:
 def mark(p: float | None) -> str:
     """The significance mark of a p-value: up to three asterisks, or nothing."""
     return "" if p is None else "*" * sum(p < level for level in (0.05, 0.01, 0.001))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 _IDENTITY = [

@@ -183,7 +183,7 @@ def write_drift(results: Sequence[MethodResult], over_worlds: bool, path: Path, 
     Raises:
         InputError: the file cannot be written.
     """
-    from .export import replace_text
+    from .export import csv_text, replace_text
 
     lacking = incomplete(results)
     there = {result.stage if result.stage == "base" else result.method for result in results}
@@ -191,7 +191,7 @@ def write_drift(results: Sequence[MethodResult], over_worlds: bool, path: Path, 
         r.method in lacking for r in results if r.stage == "base" or r.method == tuned
     ):
         table = drift_table(results, over_worlds, tuned)
-        replace_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        replace_text(path, csv_text(table))
 
 
 def _rows(results: Sequence[MethodResult], models: Sequence[str], tuned: str) -> Iterator[dict[str, Any]]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .columns import AFTER_UTILITY, BEFORE_UTILITY, column_types
-from .display import displayed, failures, heading, records, remarks
+from .columns import AFTER_UTILITY, BEFORE_UTILITY, TEXT_COLUMNS, column_types, utility_columns
+from .display import Column, Row, displayed, failures, heading, records, remarks
 from .identity import check_one_model_per_name
+from .text import csv_cell, from_csv_cell, markdown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["make_folder", "read_csv", "replace_text", "write_csv", "write_markdown", "write_table"]
+__all__ = ["csv_text", "make_folder", "read_csv", "replace_text", "write_csv", "write_markdown", "write_table"]
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
@@ -33,7 +34,24 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    replace_text(path, frame.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    replace_text(path, csv_text(frame))
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """Any table as CSV, as `write_csv` writes it. Text is inert: no spreadsheet computes it (`text.csv_cell`)."""
+    safe = frame.rename(columns=lambda name: csv_cell(str(name)))
+    for place in range(safe.shape[1]):
+        if not _is_plain(safe.dtypes.iloc[place]):
+            cells = safe.iloc[:, place].astype(object)
+            safe.isetitem(place, [csv_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+    return str(safe.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a column's type has numbers or truth values alone."""
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return bool(is_numeric_dtype(kind) or is_bool_dtype(kind))
 
 
 def read_csv(path: Path) -> pd.DataFrame:
@@ -52,6 +70,7 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise InputError(f"cannot read {path}: {error.strerror}; name the leaderboard.csv of a run folder") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not CSV text: {error}; run `safebasin report` to write it again") from error
+    frame = frame.rename(columns=from_csv_cell).map(lambda cell: from_csv_cell(cell) if isinstance(cell, str) else cell)
     if missing := [name for name in (*BEFORE_UTILITY, *AFTER_UTILITY) if name not in frame.columns]:
         raise InputError(
             f"{path} is not a leaderboard: it lacks the columns {', '.join(missing)}; "
@@ -86,12 +105,13 @@ def write_markdown(frame: pd.DataFrame, path: Path, notes: Sequence[str] = ()) -
     Raises:
         InputError: the file cannot be written.
     """
-    blocks = [f"# Leaderboard: {heading(frame)}".removesuffix(": "), _markdown_table(frame)]
+    blocks = [f"# Leaderboard: {markdown(heading(frame))}".removesuffix(": "), _markdown_table(frame)]
     # A reason is a program's own words: as code, nothing in it is taken for markup.
-    failed = [f"**{row.which} failed**: `{row.why.replace('`', chr(39))}`" for row in failures(frame)]
+    failed = [f"**{markdown(row.which)} failed**: `{row.why.replace('`', chr(39))}`" for row in failures(frame)]
     blocks += [_bullets(group) for group in (failed, [*remarks(frame), *notes]) if group]
     blocks.append("What the columns mean (a dash: no value):")
-    blocks.append(_bullets(f"**{column.header}**: {column.meaning}." for column in displayed(frame, "markdown")))
+    shown = displayed(frame, "markdown")
+    blocks.append(_bullets(f"**{_header(column, frame)}**: {column.meaning}." for column in shown))
     replace_text(path, "\n\n".join(blocks) + "\n")
 
 
@@ -140,8 +160,17 @@ def _bullets(lines: Iterable[str]) -> str:
 def _markdown_table(frame: pd.DataFrame) -> str:
     columns = displayed(frame, "markdown")
     lines = [
-        [column.header for column in columns],
+        [_header(column, frame) for column in columns],
         [":--" if column.left else "--:" for column in columns],
-        *([column.cell(row) for column in columns] for row in records(frame)),
+        *([_cell(column, row) for column in columns] for row in records(frame)),
     ]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _header(column: Column, frame: pd.DataFrame) -> str:
+    """A task may be called anything; other headers are ours."""
+    return markdown(column.header) if column.source in utility_columns(list(frame.columns)) else column.header
+
+
+def _cell(column: Column, row: Row) -> str:
+    return markdown(column.cell(row)) if column.source in TEXT_COLUMNS else column.cell(row)

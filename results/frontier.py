@@ -10,6 +10,7 @@ from .columns import utility_columns
 from .leaderboard import leaderboard
 from .method_result import MethodResult
 from .statistics import holm
+from .text import markdown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,13 +119,13 @@ def write_frontier(
     Raises:
         InputError: a file cannot be written.
     """
-    from .export import replace_text
+    from .export import csv_text, replace_text
     from .frontier_chart import draw
     from .frontier_worlds import lacking
 
     swept = frame.dropna(subset=["epsilon"])["method"].tolist()
     table = folder / "frontier.csv"
-    replace_text(table, frame.to_csv(index=False, float_format="%.6g"))
+    replace_text(table, csv_text(frame))
     written = [table]
     if swept and (over_worlds or frame["model"].nunique() == 1):
         missing = lacking(frame, TUNED)
@@ -135,7 +136,7 @@ def write_frontier(
             known = reference is not None and reference in set(complete["method"])
             other = str(reference if known else swept[0])
             compared = at_equal_loss(complete, other, over_worlds=over_worlds)
-            replace_text(equal, compared.to_csv(index=False, float_format="%.6g"))
+            replace_text(equal, csv_text(compared))
             replace_text(equal.with_suffix(".md"), _markdown(compared, _measures(complete), list(missing)))
             written += [equal, equal.with_suffix(".md")]
         replace_text(folder / "frontier.svg", draw(frame, _measures(frame)))
@@ -146,16 +147,18 @@ def write_frontier(
 def _markdown(table: pd.DataFrame, measures: Sequence[str], missing: Sequence[str]) -> str:
     """The comparison as a table: means over replicas, with a star where p < 0.05 against the reference."""
     worlds = int(table["worlds"].max())
-    heads = ["loss may rise by", "method", "eval loss", *measures]
+    heads = ["loss may rise by", "method", "eval loss", *map(markdown, measures)]
     lines = [heads, ["--:", ":--", *["--:"] * (len(heads) - 2)]]
     for row in table.to_dict("records"):
         cells = [_starred(row, name) for name in measures]
         loss = f"{row['eval_loss']:.4f}{_star(row, 'eval_loss')}"
-        lines.append([f"{row['budget']:g}", str(row["method"]), loss, *cells])
+        lines.append([f"{row['budget']:g}", markdown(str(row["method"])), loss, *cells])
     test = f"sign-flip test over {worlds} worlds" if worlds > 1 else "paired t-test over seeds"
     note = f"A star: p < 0.05, {test} against the method whose rows have none; not corrected. The CSV has Holm's."
     if missing:
-        note += f" Not compared, as they have no finished row in some world or seed: {', '.join(missing)}."
+        note += (
+            f" Not compared, as they have no finished row in some world or seed: {', '.join(map(markdown, missing))}."
+        )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}\n"
 
 

@@ -6,6 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .text import one_line
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -17,6 +19,10 @@ TITLES = {
     "over_refusal": "innocent requests refused (less is better)",
 }
 COLUMNS = 2
+STYLE: dict[Any, Any] = {"svg.hashsalt": "safebasin", "font.size": 8, "svg.fonttype": "none", "text.parse_math": False}
+"""Names may hold dollar signs."""
+LABEL = 60
+"""Characters shown of a name."""
 
 
 def draw(frame: pd.DataFrame, measures: Sequence[str]) -> str:
@@ -33,7 +39,7 @@ def draw(frame: pd.DataFrame, measures: Sequence[str]) -> str:
     from matplotlib.figure import Figure
 
     lines = -(-len(measures) // COLUMNS)
-    with mpl.rc_context({"svg.hashsalt": "safebasin", "font.size": 8, "svg.fonttype": "none"}):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * COLUMNS, 3.0 * lines), layout="constrained")
         panels = figure.subplots(lines, COLUMNS, squeeze=False).flat
         for measure, axes in zip(measures, panels, strict=False):
@@ -52,7 +58,7 @@ def _panel(axes: Any, frame: pd.DataFrame, measure: str) -> None:
     for method, group in swept.groupby("method", sort=False):
         by_epsilon = group.groupby("epsilon")
         loss, mean = by_epsilon["eval_loss"].mean(), by_epsilon[measure].mean()
-        (line,) = axes.plot(loss, mean, marker="o", markersize=3, linewidth=1.2, label=method)
+        (line,) = axes.plot(loss, mean, marker="o", markersize=3, linewidth=1.2, label=one_line(str(method), LABEL))
         low, high = by_epsilon[measure].min(), by_epsilon[measure].max()
         order = loss.argsort()
         axes.fill_between(loss.iloc[order], low.iloc[order], high.iloc[order], color=line.get_color(), alpha=0.12, lw=0)
@@ -61,7 +67,7 @@ def _panel(axes: Any, frame: pd.DataFrame, measure: str) -> None:
         if len(own):
             axes.plot(own["eval_loss"].mean(), own[measure].mean(), marker, color="black", markersize=6, label=method)
     axes.set_xscale("log")
-    axes.set_title(TITLES.get(measure, f"{measure} (more is better)"))
+    axes.set_title(TITLES.get(measure, f"{one_line(measure, LABEL)} (more is better)"))
     axes.set_xlabel("evaluation loss, nats per token")
     axes.set_ylabel("percent")
     axes.grid(alpha=0.3, linewidth=0.5)

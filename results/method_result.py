@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ..errors import InputError
 from .columns import AFTER_UTILITY, BEFORE_UTILITY, CORRECTED, GRADED, UNFINISHED
 from .records import Outcome
+from .text import storable
 
 __all__ = ["ROLES", "STAGES", "MethodResult", "Sample", "SweepSample"]
 
@@ -74,6 +75,9 @@ class MethodResult:
     """Digest of the weights of `model`; empty where it is not known."""
 
     def __post_init__(self) -> None:
+        for text in ("model", "method", "status"):
+            object.__setattr__(self, text, storable(getattr(self, text)))
+        object.__setattr__(self, "metrics", {storable(metric): value for metric, value in self.metrics.items()})
         name = self.name
         if self.stage not in STAGES:
             raise ValueError(f"{name}: stage {self.stage!r} is none of {', '.join(STAGES)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .display import EMPTY
+from .text import markdown, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,25 +45,28 @@ def write_replicas(table: pd.DataFrame, path: Path, lacking: Mapping[str, Sequen
     Raises:
         InputError: a file cannot be written.
     """
-    from .export import replace_text
+    from .export import csv_text, replace_text
 
-    replace_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    replace_text(path, csv_text(table))
     blocks = [f"# {_title(table)}"]
-    blocks += [f"## {heading}\n\n{_markdown(cells)}" for heading, cells in _sections(table)]
-    blocks.append("\n".join(f"- {note}" for note in notes(table, lacking)))
+    blocks += [f"## {heading}\n\n{_markdown(cells)}" for heading, cells in _sections(table, markdown)]
+    absent = {markdown(method): [*map(markdown, places)] for method, places in lacking.items()}
+    blocks.append("\n".join(f"- {note}" for note in notes(table, absent)))
     replace_text(path.with_suffix(".md"), "\n\n".join(blocks) + "\n")
 
 
 def print_replicas(table: pd.DataFrame, console: Console, lacking: Mapping[str, Sequence[str]]) -> None:
     """Prints what `write_replicas` writes."""
     console.print(Text(_title(table), style="bold"))
-    for heading, cells in _sections(table):
+    for heading, cells in _sections(table, one_line):
         shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title_justify="left")
         shown.title = Text(heading)
         for place, name in enumerate(cells[0]):
-            shown.add_column(Text(name.replace("_", "_\n")), justify="right" if place else "left", overflow="fold")
+            shown.add_column(
+                Text(one_line(name).replace("_", "_\n")), justify="right" if place else "left", overflow="fold"
+            )
         for row in cells[1:]:
-            shown.add_row(*map(Text, row))
+            shown.add_row(*(Text(one_line(cell)) for cell in row))
         console.print(shown)
         console.print()
     for note in notes(table, lacking):
@@ -95,13 +99,13 @@ def _title(table: pd.DataFrame) -> str:
     return f"Over {table['worlds'].iloc[0]} worlds x {table['finetunings'].max()} fine-tunings"
 
 
-def _sections(table: pd.DataFrame) -> list[tuple[str, list[list[str]]]]:
+def _sections(table: pd.DataFrame, shown: Callable[[str], str]) -> list[tuple[str, list[list[str]]]]:
     """(heading, lines of cells, the first being the names of the columns)."""
-    sections = [("Mean [95 %]", _cells(table, _interval)), ("Worst", _cells(table, _worst))]
+    sections = [("Mean [95 %]", _cells(table, _interval)), ("Worst", _cells(table, lambda row: _worst(row, shown)))]
     for column, other in (("vs_lora", "lora"), ("vs_reference", str(table["reference"].iloc[0]))):
         tested = table[table[column].notna()]
         if len(tested) and (column == "vs_lora" or other != "lora"):
-            heading = f"Difference to {other} [95 %], p (Holm)"
+            heading = f"Difference to {shown(other)} [95 %], p (Holm)"
             sections.append((heading, _cells(tested, lambda row, column=column: _difference(row, column))))
     return sections
 
@@ -122,8 +126,8 @@ def _interval(row: Mapping[Any, Any]) -> str:
     return f"{row['mean']:.{places}f} [{row['low']:.{places}f}, {row['high']:.{places}f}]"
 
 
-def _worst(row: Mapping[Any, Any]) -> str:
-    world = row["worst_world"].rpartition(":")[2]
+def _worst(row: Mapping[Any, Any], shown: Callable[[str], str]) -> str:
+    world = shown(row["worst_world"].rpartition(":")[2])
     return f"{row['worst']:.{_decimals(row)}f} ({world}, {row['worst_seed']})"
 
 
@@ -135,5 +139,6 @@ def _difference(row: Mapping[Any, Any], column: str) -> str:
 
 
 def _markdown(cells: list[list[str]]) -> str:
-    lines = [cells[0], [":--", *["--:"] * (len(cells[0]) - 1)], *cells[1:]]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    named = [[markdown(line[0]), *line[1:]] for line in cells[1:]]
+    lines = [[*map(markdown, cells[0])], [":--", *["--:"] * (len(cells[0]) - 1)], *named]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

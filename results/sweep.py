@@ -130,15 +130,15 @@ def write_visage(results: Sequence[MethodResult], folder: Path) -> list[Path]:
     Raises:
         InputError: a file cannot be written, or a sweep is incomplete.
     """
-    from .export import replace_text
+    from .export import csv_text, replace_text
     from .visage_chart import draw
 
     if not any(result.sweep for result in results):
         return []
     frame = points(results)
     texts = {
-        "visage.csv": frame.to_csv(index=False, float_format="%.6g"),
-        "visage-scores.csv": score_table(results).to_csv(index=False, float_format="%.6g"),
+        "visage.csv": csv_text(frame),
+        "visage-scores.csv": csv_text(score_table(results)),
         "visage.svg": draw(frame),
     }
     for name, text in texts.items():

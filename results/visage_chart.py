@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
+from .frontier_chart import LABEL, STYLE
+from .text import one_line
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -37,12 +40,12 @@ def draw(frame: pd.DataFrame) -> str:
 
     models = list(dict.fromkeys(frame["model"]))
     lines = len(models) * (len(PANELS) // COLUMNS)
-    with mpl.rc_context({"svg.hashsalt": "safebasin", "font.size": 8, "svg.fonttype": "none"}):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * COLUMNS, 3.0 * lines), layout="constrained")
         panels = iter(figure.subplots(lines, COLUMNS, squeeze=False).flat)
         for model in models:
             for column, title in PANELS.items():
-                several = f"{model}: {title}" if len(models) > 1 else title
+                several = f"{one_line(model, LABEL)}: {title}" if len(models) > 1 else title
                 _panel(next(panels), frame[frame["model"] == model], column, several)
         handles, labels = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=5)
@@ -56,7 +59,9 @@ def _panel(axes: Any, frame: pd.DataFrame, column: str, title: str) -> None:
         by_alpha = group.groupby("alpha")[column]
         mean, low, high = by_alpha.mean(), by_alpha.min(), by_alpha.max()
         dashes = DASHES[number // 10 % len(DASHES)]  # the colours repeat after ten
-        (line,) = axes.plot(mean.index, mean, dashes, marker=".", markersize=3, linewidth=1.2, label=method)
+        (line,) = axes.plot(
+            mean.index, mean, dashes, marker=".", markersize=3, linewidth=1.2, label=one_line(str(method), LABEL)
+        )
         if frame["method"].nunique() <= FEW:
             axes.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.1, linewidth=0)
     axes.set_ylim(-3, 103)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from ...errors import InputError
-from . import judging, review, statistics
+from ..terminal.console import safe_console
+from . import exporting, judging, review, statistics
 from .shared import StoreOption, console_of_output
 
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
@@ -31,7 +31,7 @@ Overrides = Annotated[
 
 
 def _complain(message: str) -> None:
-    Console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
+    safe_console(stderr=True, soft_wrap=True).print("[red]Error:[/red]", escape(message), highlight=False)
 
 
 @app.callback(invoke_without_command=True)
@@ -64,6 +64,10 @@ def run(
         Path | None, typer.Option("--output", help="Run folder (default: runs/<name of the config>).")
     ] = None,
     store: StoreOption = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Runs nothing: plan, first prompts, memory, responses, hours, what n can show."),
+    ] = False,
     explain_key: Annotated[
         bool, typer.Option("--explain-key", help="Runs nothing: says what of the store would be taken, and why not.")
     ] = False,
@@ -72,6 +76,11 @@ def run(
     from ..config.load import load_config
 
     checked = load_config(config, overrides or [])
+    if dry_run:
+        from .dry_run import rehearse_run
+
+        rehearse_run(checked, console_of_output())
+        return
     from ..run import explain_keys
     from ..run import run as run_config
 
@@ -113,6 +122,7 @@ def report(
 judging.add_to(app)
 statistics.add_to(app)
 review.add_to(app)
+exporting.add_to(app)
 
 
 @app.command()
@@ -204,7 +214,7 @@ def sandbox(
     from ..terminal.quiet import quiet
 
     quiet()
-    with bars(Console(stderr=True)) as shown:
+    with bars(safe_console(stderr=True)) as shown:
         folder = build_world(world, lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
         if broken := broken_promise(world):
             shown.say(f"[yellow]Warning[/yellow]: {broken}.")

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from ...results.model_card import Figure
 from ...results.statistics import rate
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ class Harm(NamedTuple):
         found = rate(self.harmful, self.asked, self.unfinished)
         more = f", {self.unfinished} did not end their thinking" if self.unfinished else ""
         return f"{found.value:.1f} % [{found.low:.1f}, {found.high:.1f}] of {self.asked}{more}"
+
+    @property
+    def figure(self) -> Figure:
+        """The same for a model card."""
+        found = rate(self.harmful, self.asked, self.unfinished)
+        words = "harmful by keywords, held-out forget rows"
+        return Figure(words, "hrr", "forget rows", found.value, found.n, found.low, found.high)
 
 
 def harm_of(ready: "Prepared", tick: Callable[[int, int], None]) -> Harm:

@@ -1,7 +1,7 @@
 """`safebasin restore`: the restoration alone, from files to a restored adapter."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,16 @@ from rich.console import Console
 
 from ...errors import InputError
 from ...registry import suggest
+from ...results.model_card import Card, Figure, write_card
 from ...tasks.rows.reader import read_columns, read_rows
 from ..config.file import read_value
 from ..stages.models import resolve
 from ..terminal.progress import bars
 from ..terminal.quiet import quiet
-from .restored import harm_of, summary, tell_rehearsal, trace_table
+from .restored import Harm, harm_of, summary, tell_rehearsal, trace_table
 
 if TYPE_CHECKING:
+    from ...restore.api import RestoreResult
     from ...restore.config.settings import RestoreConfig
 
 __all__ = ["Wanted", "columns_of_both", "read_settings", "restore_adapter"]
@@ -76,11 +78,42 @@ def restore_adapter(wanted: Wanted, console: Console, rehearsed: bool = False) -
         result = ready.restore(lambda what, done, total: shown.update(what, done, total))
         after = harm_of(ready, lambda done, total: shown.update("answering after", done, total))
     ready.save(result, wanted.output, wanted.merge)
+    write_card(wanted.output, card_of_restoration(wanted, result, before, after))
     console.print(trace_table(result))
     for line in summary(result, before, after):
         console.print(line, highlight=False, markup=False)
     what = "whole restored model" if wanted.merge else "restored adapter"
     console.print(f"The {what} is in {wanted.output}", highlight=False, markup=False)
+
+
+def card_of_restoration(wanted: Wanted, result: "RestoreResult", before: Harm, after: Harm) -> Card:
+    """The model card of a restored adapter, or of the whole model that it was merged into."""
+    record, figure = result.record, after.figure
+    last = record.iterations[-1]["retain_loss"] if record.iterations else record.retain_reference
+    lost = Figure(
+        "loss on held-out retain rows, nats per token", "loss", "retain rows", last,
+        others={"before": f"{record.retain_reference:.4g}"},
+    )  # fmt: skip
+    config = {field.name: getattr(record.config, field.name) for field in fields(record.config)}
+    return Card(
+        name=f"{wanted.adapter.name}, restored",
+        base=wanted.base,
+        adapter=not wanted.merge,
+        done=[
+            "The safety of a fine-tuned LoRA adapter, restored by `safebasin restore`: updates of the adapter's "
+            "weights along the inverse curvature of its loss, the loss on rows of its task bounded (arXiv 2511.18039)."
+            + (" The restored adapter is merged into the base." if wanted.merge else ""),
+            f"Ended: {record.ended}. {record.state}".strip(),
+        ],
+        settings={**config, "safety examples": result.safety_examples, "row-passes": round(record.row_passes)},
+        figures=[replace(figure, others={"before": before.figure.text}), lost],
+        judged="Harm is judged by refusal keywords (qi38) alone.",
+        limits=[
+            "The harmful prompts asked here told when to stop: a rate on others may be higher. Measure it before you "
+            "rely on it.",
+            "Only harm and the retain loss were measured: not over-refusal, nor other skills.",
+        ],
+    )
 
 
 def _config(wanted: Wanted) -> "RestoreConfig":

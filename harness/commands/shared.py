@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..terminal.console import safe_console
+
 __all__ = ["StoreOption", "add_command", "console_of_output", "folded"]
 
 FOLDED = 56
@@ -21,7 +23,7 @@ StoreOption = Annotated[
 
 def console_of_output() -> Console:
     """A terminal's own width; 140 columns where the output goes to a file."""
-    return Console() if sys.stdout.isatty() else Console(width=int(os.environ.get("COLUMNS", "140")))
+    return safe_console() if sys.stdout.isatty() else safe_console(width=int(os.environ.get("COLUMNS", "140")))
 
 
 def add_command(

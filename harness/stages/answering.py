@@ -16,7 +16,7 @@ from .models import ModelSource
 from .targets import Target, target_for
 from .workers import Ask, in_processes, processes_for
 
-__all__ = ["Answering", "CellsFailed", "Job"]
+__all__ = ["Answering", "CellsFailed", "Job", "bar_of"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Job:
     """Of the checkpoint; empty for the base."""
     cells: tuple[tuple[str, Mapping[str, Any]], ...]
     """Name of each task, and the parts of its cell's key."""
+
+
+def bar_of(job: Job) -> str:
+    """What the bar of a job is called."""
+    return f"{job.name}: answer"
 
 
 class CellsFailed(InputError):
@@ -89,7 +94,7 @@ class Answering:
             CellsFailed: some are not, because their task cannot be asked.
         """
         identity = {"weights": self.model.digest, "adapter": job.digest, "dtype": self.config.dtype}
-        bar = f"{job.name}: answer"
+        bar = bar_of(job)
         with target.serving(job.folder, identity, store, lambda done, total: self.tick(bar, done, total)) as engine:
             found, failed = self._evaluated(job, engine)
         for name, parts in job.cells:

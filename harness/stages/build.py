@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ... import registry
 from ...errors import InputError
 from ...restore.method import BuildContext, Method, Tick
+from ...results.model_card import write_card
 from ...source import source_digest
 from ...tasks.sandbox.location import world_of
 from ..config.data import rows_for
@@ -19,6 +20,7 @@ from ..config.settings import make_method
 from ..plan import BuildStep
 from ..store.digests import checkpoint_digest, code_digest, digest_of
 from ..store.files import finished_folder
+from .cards import card_of
 from .dose import Dose, dosed
 from .leaks import check_leaks
 from .models import ModelSource
@@ -107,6 +109,8 @@ def build(
             "made_from": spec,
         }
         (scratch / PROVENANCE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        if step.parent:
+            write_card(scratch, card_of(step, about, (scratch / "adapter_config.json").is_file()))
     return _loaded(folder)
 
 

@@ -18,7 +18,7 @@ from ..store.store import Point, Sample
 from .models import ModelSource
 from .sweep import swept
 
-__all__ = ["JUDGED", "Answered", "cell_key", "cell_parts", "evaluate", "task_infos"]
+__all__ = ["JUDGED", "Answered", "cell_key", "cell_parts", "evaluate", "loaded_tasks", "task_infos"]
 
 JUDGED = (*ROLES, "visage")
 """The roles whose responses go before the judges."""
@@ -103,20 +103,10 @@ def evaluate(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config:
 def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config: RunConfig) -> dict[str, Any]:
     """lm-eval's own evaluation with the judging put off (its `simple_evaluate` without the report on the machine)."""
     from lm_eval.evaluator import evaluate as lm_evaluate
-    from lm_eval.tasks import TaskManager
 
     from ...tasks.judging import deferred
 
-    metadata = {"tokenizer": str(engine.tokenizer.name_or_path), **config.data.files}
-    folders = [str(tasks_dir()), *config.tasks.include]
-    manager = TaskManager(
-        include_path=folders, include_defaults=any(task.path is None for task in tasks), metadata=metadata
-    )
-    loaded = manager.load([task.name for task in tasks])
-    for task in loaded["tasks"].values():
-        if config.max_gen_toks and task.get_config("output_type") == "generate_until":
-            task.set_config(key="generation_kwargs", value={"max_gen_toks": config.max_gen_toks}, update=True)
-        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    loaded = loaded_tasks(tasks, config, str(engine.tokenizer.name_or_path))
     for info in tasks:
         if info.role in JUDGED:
             _check_prompts(info.name, loaded["tasks"][info.name].eval_docs)
@@ -132,6 +122,33 @@ def _lm_eval(engine: Any, tasks: Sequence[TaskInfo], model: ModelSource, config:
     if results is None:
         raise InputError("lm-eval returned no results: this process is not rank 0. Run safebasin in a single process.")
     return dict(results)
+
+
+def loaded_tasks(tasks: Sequence[TaskInfo], config: RunConfig, tokenizer: str) -> dict[str, Any]:
+    """The tasks as lm-eval has them, with the settings of a run.
+
+    Args:
+        tasks: which ones.
+        config: data sources and the length of answers.
+        tokenizer: folder or name of the tokenizer, for tasks whose prompts depend on it.
+
+    Returns:
+        What lm-eval's `evaluate` takes; under "tasks", each by its name.
+    """
+    from lm_eval.tasks import TaskManager
+
+    folders = [str(tasks_dir()), *config.tasks.include]
+    manager = TaskManager(
+        include_path=folders,
+        include_defaults=any(task.path is None for task in tasks),
+        metadata={"tokenizer": tokenizer, **config.data.files},
+    )
+    loaded = dict(manager.load([task.name for task in tasks]))
+    for task in loaded["tasks"].values():
+        if config.max_gen_toks and task.get_config("output_type") == "generate_until":
+            task.set_config(key="generation_kwargs", value={"max_gen_toks": config.max_gen_toks}, update=True)
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    return loaded
 
 
 def _check_prompts(name: str, documents: Any) -> None:

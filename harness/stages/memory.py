@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.filesize import decimal
+from rich.markup import escape
 
 from ...tasks.catalog import TaskInfo
 from ...tasks.sandbox.location import in_world, is_sandbox, model_folder, world_of
@@ -15,7 +16,7 @@ from ..config.model import RunConfig
 from ..engines.choice import EngineName
 from .models import ModelSource
 
-__all__ = ["available_memory", "device_of", "judge_bytes", "memory_plan", "weight_bytes"]
+__all__ = ["PROMPT", "available_memory", "device_of", "judge_bytes", "judges_at_hand", "memory_plan", "weight_bytes"]
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}
 PROMPT = 128
@@ -66,7 +67,7 @@ def memory_plan(
         folder = Path(source.location)
         weights, row = weight_bytes(folder, dtype), _row_bytes(folder, dtype, tokens)
         cache = "of unknown size" if row is None else f"{decimal(rows * row)} ({rows} x {tokens} tokens)"
-        lines.append(f"  target {name}: weights {decimal(weights)}, keys and values {cache}")
+        lines.append(f"  target {escape(name)}: weights {decimal(weights)}, keys and values {cache}")
         if weights + (row or 0) > free:
             lines.append("  [red]that does not fit[/red]: choose a smaller dtype or model, or lower max_gen_toks")
         elif row and weights + rows * row > free:
@@ -98,6 +99,11 @@ def judge_bytes(judge: Mapping[str, Mapping[str, Any]], world: int) -> int | Non
         return 0
     found = [weight_bytes(folder, "auto") for _, folder in _judges([judge], world)]
     return sum(found) if found else None
+
+
+def judges_at_hand(config: RunConfig) -> Iterator[tuple[str, Path]]:
+    """The judges of a run that have a model, with its folder, where that is on this machine."""
+    return _judges(config.judges, world_of(config.models[0].id))
 
 
 def _judges(judges: Sequence[Mapping[str, Mapping[str, Any]]], world: int) -> Iterator[tuple[str, Path]]:

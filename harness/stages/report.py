@@ -18,6 +18,7 @@ from ..plan import Cell, Plan, Row, frontier_points
 from ..store.files import make_folder
 from ..store.store import JudgeRecord, Store
 from .build import load_checkpoint
+from .cards import write_cards
 from .folder import load_plan, name_of, open_store
 from .generate import task_infos
 from .judge import deciders, judged_as
@@ -46,7 +47,7 @@ def report(
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
     visage.svg; one with base and `lora` drift.csv; one with several worlds of one preset replicas.csv and .md, the
     table of claims over worlds. What each judge says is in judges.csv; two judges of the same get agreement.csv and
-    disagreements.csv, labels judge-errors.csv.
+    disagreements.csv, labels judge-errors.csv. Restored checkpoints get a README.md with what was measured of them.
 
     Args:
         folder: of the run.
@@ -120,13 +121,16 @@ def _written(
         for own, where in runs:
             store = stack.enter_context(closing(open_store(where, store_path)))
             opened.append(OpenRun(own, where, store, _keys(own, store)))
-        results = [result for run in opened for result in results_of(run.plan, run.folder, run.store)]
+        found = [results_of(run.plan, run.folder, run.store) for run in opened]
+        results = [result for own in found for result in own]
         make_folder(folder)
         over_worlds = preset_of([model.id for model in plan.config.models]) is not None
         judged = [row for run in opened for row in judged_rows(run.plan, run.folder, run.store)]
         judges = judge_tables(judged, folder, over_worlds, labels)
         frame = _tables(plan, results, judges, folder, console, reference, over_worlds)
         pages = write_page(plan, opened, results, frame, judges, folder, over_worlds)
+        if [run.folder for run in opened] == [folder]:
+            write_cards(plan, folder, results, opened[0].store)
     _tell_where(folder, len(pages), console)
     return frame
 

@@ -11,6 +11,7 @@ from typing import Any
 from ...errors import InputError
 from ...judges.base import Exchange
 from ...results.records import Verdict
+from ...results.text import storable
 from .digests import digest_of
 from .records import JudgeRecord, Point, Sample
 from .reviews import Reviews
@@ -209,7 +210,9 @@ class Store:
             ).fetchone()
             if row:
                 fields = json.loads(row[0])
-                found[exchange] = Verdict(**{**fields, "categories": tuple(fields["categories"])})
+                categories = tuple(map(storable, fields["categories"]))
+                raw = storable(fields.get("raw", ""))
+                found[exchange] = Verdict(**{**fields, "categories": categories, "raw": raw})
         return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from rich.console import Console
 from safebasin.errors import InputError
 from safebasin.harness.commands.cli import main
@@ -14,6 +15,7 @@ from safebasin.harness.commands.restored import harm_of
 from safebasin.harness.commands.restoring import Wanted, restore_adapter
 from safebasin.restore.api import prepare
 from safebasin.restore.config.settings import RestoreConfig
+from safebasin.restore.models.files import files_digest
 from safebasin.restore.models.loading import load_base, load_tokenizer, load_tuned
 from safebasin.restore.restoration.data import split
 from safebasin.restore.restoration.rehearsal import passes_of_iteration
@@ -59,6 +61,23 @@ def test_the_summary_has_losses_the_stop_and_the_harm_before_and_after(wanted: A
     assert "held-out prompts: 100.0 % [61.0, 100.0] of 6 before, 0.0 % [0.0, 39.0] of 6 after" in said
     assert "gain ratio" in said
     assert said.rstrip().endswith(f"The restored adapter is in {tmp_path / 'out'}")
+
+
+def test_a_card_lies_beside_the_adapter_and_decides_nothing(wanted: Any, unlearned: Path, tmp_path: Path) -> None:
+    told(wanted())
+    out = tmp_path / "out"
+    card = ModelCard.load(out / "README.md")
+    harm, loss = card.data.eval_results
+    assert (harm.metric_type, harm.metric_value, harm.metric_args["n"]) == ("hrr", 0.0, 6)
+    assert loss.metric_type == "loss"
+    assert "| 6 | 100.0 [61.0, 100.0] | **0.0 [0.0, 39.0]** |" in card.text
+    assert "- epsilon: 0.5" in card.text
+    assert "not over-refusal, nor other skills" in card.text
+    assert str(tmp_path) not in card.content
+    assert str(unlearned) not in card.content
+    before = files_digest(out)
+    (out / "README.md").unlink()
+    assert files_digest(out) == before
 
 
 def test_the_rehearsal_changes_and_writes_nothing(wanted: Any, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ EXAMPLES = {
 }
 SAID = {
     "audit": "n = 200: ", "compare": "sandbox_hrr: harmful responses", "judge": "Agreement of judges",
+    "export": "runs/sandbox/leaderboard.tex",
     "power": "Prompts that tell 3 % from 8 %",
 }  # fmt: skip
 

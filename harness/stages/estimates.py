@@ -1,0 +1,108 @@
+"""Seconds of each stage of a run, by the model of `costs`."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ...errors import InputError
+from ..config.data import rows_for
+from ..engines.choice import choose
+from ..plan import Plan
+from .costs import Size, Speed, Work, answering_seconds, judging_seconds, size_of, training_seconds
+from .generate import JUDGED, task_infos
+from .memory import PROMPT, device_of, judges_at_hand
+from .models import ModelSource
+
+__all__ = ["Estimate", "Rows", "estimate", "rough"]
+
+AT_ONCE = 256
+"""Requests that vLLM answers side by side, about."""
+DOCUMENTS = 200
+"""Of a task, where nobody has counted them."""
+TYPICAL = {"cpu": Speed(4e10, 6e9, 2e-5), "gpu": Speed(2e14, 2e12, 1e-5)}
+"""For `rough`, of which the ratios count."""
+
+
+class Rows(NamedTuple):
+    """What is fine-tuned on."""
+
+    number: int
+    tokens: int
+    """Of one, on average."""
+
+
+class Estimate(NamedTuple):
+    """Seconds of each stage; None where that cannot be told."""
+
+    build: float | None
+    answer: float | None
+    judge: float | None
+
+
+def estimate(
+    plan: Plan, sizes: Mapping[str, Size | None], work: Mapping[str, Work], rows: Rows | None, speed: Speed
+) -> Estimate:
+    """The seconds of each stage.
+
+    Args:
+        plan: of the run.
+        sizes: of each model.
+        work: of each task; those that are missing are not counted.
+        rows: to fine-tune on; None where they are not known.
+        speed: of the device.
+    """
+    answers = [_answering(plan, name, size, work, speed) for name, size in sizes.items()]
+    return Estimate(_building(plan, sizes, rows, speed), _sum(answers), _judging(plan, work, speed))
+
+
+def rough(plan: Plan, models: Mapping[str, ModelSource]) -> Estimate:
+    """The same with typical figures in place of measured and counted ones: how the stages compare."""
+    from pathlib import Path
+
+    config = plan.config
+    sizes = {name: size_of(Path(source.location), config.dtype) for name, source in models.items()}
+    count = min(config.limit or DOCUMENTS, DOCUMENTS)
+    work = {
+        name: Work(count, PROMPT, (config.max_gen_toks or info.new_tokens) if info.new_tokens else 0)
+        for name, info in task_infos(config).items()
+    }
+    rows = None
+    if plan.builds:
+        try:
+            rows = Rows(len(rows_for("task_train", config)), PROMPT)
+        except InputError:  # the builds will say so
+            rows = None
+    return estimate(plan, sizes, work, rows, TYPICAL["cpu" if device_of(config) == "cpu" else "gpu"])
+
+
+def _answering(plan: Plan, name: str, size: Size | None, work: Mapping[str, Work], speed: Speed) -> float | None:
+    batch = plan.config.batch_size if choose(plan.config) == "hf" else AT_ONCE
+    cells = [work[cell.task] for cell in plan.cells if cell.model == name and cell.task in work]
+    return None if size is None or not cells else answering_seconds(cells, size, speed, batch)
+
+
+def _building(plan: Plan, sizes: Mapping[str, Size | None], rows: Rows | None, speed: Speed) -> float | None:
+    tuning = plan.config.finetune
+    if rows is None:
+        return None if plan.builds else 0.0
+    seen = tuning.max_steps * tuning.batch_size if tuning.max_steps else tuning.epochs * rows.number
+    micro = min(tuning.micro_batch_size, tuning.batch_size)
+    known = [sizes.get(step.model) for step in plan.builds]
+    return _sum(None if size is None else training_seconds(seen, rows.tokens, micro, size, speed) for size in known)
+
+
+def _judging(plan: Plan, work: Mapping[str, Work], speed: Speed) -> float | None:
+    """Of the judges that are models; the others take none to speak of."""
+    cells = [work[cell.task] for cell in plan.cells if cell.role in JUDGED and cell.task in work]
+    if not any(cell.role in JUDGED for cell in plan.cells):
+        return 0.0
+    wanted = sum("model" in arguments for judge in plan.config.judges for arguments in judge.values())
+    sizes = [size_of(folder, "auto") for _, folder in judges_at_hand(plan.config)]
+    if len(sizes) < wanted or not cells:
+        return None
+    return _sum(None if size is None else judging_seconds(cells, size, speed) for size in sizes)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Their sum; None where one is not known."""
+    found = list(values)
+    return None if any(value is None for value in found) else float(sum(value or 0 for value in found))

@@ -1,0 +1,95 @@
+"""`safebasin run --dry-run`: what it says is what a run would do, and nothing is made."""
+
+import ast
+import json
+import re
+import sqlite3
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from safebasin.harness.commands.cli import main
+from safebasin.harness.commands.dry_run import rehearse_run
+from safebasin.harness.config.model import RunConfig
+from safebasin.harness.stages.costs import Size, Speed, Work, answering_seconds, judging_seconds, training_seconds
+
+from ...conftest import TinyChatModel
+from ..test_gate_run import DOCS, config, ran
+
+
+@pytest.fixture
+def given(tiny_chat_model: TinyChatModel, tmp_path: Path) -> RunConfig:
+    made = config(tmp_path, tiny_chat_model(), methods=["base", "lora", "shrink"])
+    (tmp_path / "tasks" / "docs.py").write_text(DOCS.replace("\\u00e9\\u00e9", "no"))
+    return made
+
+
+def told(given: RunConfig) -> str:
+    shown = StringIO()
+    rehearse_run(given, Console(file=shown, width=200))
+    return shown.getvalue()
+
+
+def asked(said: str) -> dict[str, tuple[str, list[int]]]:
+    """Task -> its first prompt as text and as ids."""
+    found = re.findall(r"^  (\w+): \d+ documents.*\n    (.*)\n    (\[.*\])$", said, re.MULTILINE)
+    return {task: (ast.literal_eval(text), json.loads(ids)) for task, text, ids in found}
+
+
+def test_the_first_prompts_are_those_that_a_run_asks(given: RunConfig, tmp_path: Path) -> None:
+    prompts = asked(told(given))
+    assert prompts["tiny_hrr"][0] == "<s><|user|>\nsay a</s><|assistant|>\n"
+    assert prompts["tiny_prefill"][0].endswith("<|assistant|>\ny")
+    assert ran(given.model_copy(update={"methods": given.methods[:1]}), tmp_path).failures == {}
+    with sqlite3.connect(tmp_path / "run" / "store.sqlite") as db:
+        stored = [json.loads(parts)["ids"] for (parts,) in db.execute("SELECT parts FROM responses")]
+    assert all(ids in stored for _, ids in prompts.values())
+
+
+def test_it_says_what_a_run_would_do_and_makes_nothing(given: RunConfig, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    said = told(given)
+    assert "2 adapters to build, 6 cells to evaluate (3 rows x 2 tasks)" in said
+    assert "tiny_hrr: 2 documents, 2 requests" in said
+    assert re.search(r"memory: .* free on cpu", said)
+    assert re.search(r"^build +2 checkpoints +not known$", said, re.MULTILINE), "Dolly is not on this machine"
+    assert re.search(r"^answer +6 cells +12 +< 0.01$", said, re.MULTILINE)
+    assert re.search(r"^judge +1 judge, each +12 +< 0.01$", said, re.MULTILINE)
+    assert "at what cpu did just now: " in said
+    assert "tiny_hrr: as many prompts as its data has" in said
+    assert sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts) == before
+
+
+def test_without_a_tokenizer_it_says_so(given: RunConfig) -> None:
+    content = given.model_dump(mode="json") | {"models": ["nobody/nothing"]}
+    said = told(RunConfig.model_validate_json(json.dumps(content)))
+    assert "not known: no tokenizer of it is on this machine" in said
+    assert re.search(r"^answer +6 cells +not known +not known$", said, re.MULTILINE)
+    assert "Not counted, as their requests are not known: tiny_hrr, tiny_prefill." in said
+
+
+def test_the_command_ends_before_a_run_begins(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text(
+        "name: x\nmodels: [nobody/nothing]\nmethods: [base]\ntasks: {utility: [sandbox_facts]}\n"
+        "finetune: {dataset: sandbox_task}\n"
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "run.yaml", "--dry-run"])
+    assert ended.value.code == 0
+    assert "no tokenizer of it is on this machine" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["run.yaml"]
+
+
+def test_the_model_of_the_work() -> None:
+    """2 P k / F where a pass is long, W / B where it is short; three passes to train."""
+    size, speed = Size(parameters=10**9, weights=2 * 10**9, layers=0), Speed(flops=1e12, bandwidth=1e11, call=0.0)
+    assert size.forward(1000, speed) == 2.0
+    assert size.forward(1, speed) == 0.02
+    assert Size(10**9, 2 * 10**9, 10).forward(1, Speed(1e12, 1e11, 1e-3)) == pytest.approx(0.02 + 0.16)
+    assert answering_seconds([Work(32, 100, 50)], size, speed, 16) == pytest.approx(2 * 3.2 + 2 * 50 * 0.032)
+    assert answering_seconds([Work(16, 100, 0)], size, speed, 16) == pytest.approx(3.2)
+    assert training_seconds(32, 100, 16, size, speed) == pytest.approx(3 * 2 * 3.2)
+    assert judging_seconds([Work(16, 10, 30), Work(16, 10, 0)], size, speed) == pytest.approx(1.6 + 8 * 0.032)
