@@ -45,6 +45,7 @@ from .stages.workers import processes_for
 from .stages.worlds import build_worlds, world_in
 from .store.files import locked, make_folder
 from .store.store import Store
+from .terminal.console import safe_console
 from .terminal.progress import Bars, bars
 from .terminal.quiet import quiet
 from .terminal.whole import Stage, Whole
@@ -128,7 +129,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
     Raises:
         InputError: folder or store cannot be written, another process works in the folder, or a model cannot be had.
     """
-    console = console or Console()
+    console = console or safe_console()
     plan = make_plan(config)
     make_folder(folder)
     quiet()
@@ -168,7 +169,7 @@ def explain_keys(config: RunConfig, folder: Path, console: Console | None = None
     Raises:
         InputError: a model cannot be had, or the store cannot be opened.
     """
-    console = console or Console()
+    console = console or safe_console()
     found = {spec.id: find_model(spec, config) for spec in config.models}
     models = {name: source for name, source in found.items() if source}
     opened = open_store(folder, store)

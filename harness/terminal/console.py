@@ -17,7 +17,7 @@ def safe_console(**settings: Any) -> Console:
     Args:
         settings: of `rich.console.Console`.
     """
-    console = Console(**settings)
+    console = Console(emoji=False, **settings)
     console.push_render_hook(_Named())
     return console
 

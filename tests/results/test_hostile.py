@@ -240,3 +240,9 @@ def test_no_color_is_heeded(make: Make, monkeypatch: pytest.MonkeyPatch) -> None
         text = console.file.getvalue()  # type: ignore[attr-defined]
         assert codes not in text
         assert max(map(len, re.sub(r"\x1b\[[\d;]*m", "", text).splitlines())) <= 100
+
+
+def test_a_name_between_colons_is_no_picture() -> None:
+    console = safe_console(file=(shown := io.StringIO()), width=100)
+    console.print("sandbox:100: answer")
+    assert shown.getvalue() == "sandbox:100: answer\n"
