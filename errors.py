@@ -1,14 +1,43 @@
-"""The one kind of error that is the user's to mend: shown as a message, never as a traceback."""
+"""The errors that are shown as a message, never as a traceback: bad input, and a disk or store that fails."""
 
+import errno
 from collections.abc import Sequence
 
-__all__ = ["InputError", "listed", "several"]
+__all__ = ["InputError", "StorageError", "check_disk", "listed", "several"]
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 SHOWN = 8
 
 
 class InputError(ValueError):
     """Bad input: says what happened, the offending value and what to do. The command line exits with 2 on it."""
+
+
+class StorageError(RuntimeError):
+    """The disk is full, or the store is damaged or fails: going on is of no use. The command line exits with 1 on it.
+
+    What happened, where, and what to do; not an `InputError`, so nothing that notes one and goes on catches it.
+    """
+
+
+def check_disk(error: BaseException, where: object = "") -> None:
+    """Raises `StorageError` if an error means that the disk is full; safetensors says so in words alone.
+
+    Args:
+        error: what was caught.
+        where: what could not be written; empty takes what the error names.
+
+    Raises:
+        StorageError: it does.
+    """
+    full = isinstance(error, OSError) and error.errno in _FULL
+    if full or "No space left on device" in str(error):
+        place = where or getattr(error, "filename", None)
+        what = f"{place} cannot be written" if place else "something cannot be written"
+        raise StorageError(
+            f"The disk is full: {what}. What was finished is kept; free space, then run the same command again."
+        ) from error
 
 
 def listed(faults: Sequence[str], shown: int = SHOWN) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from ..errors import InputError
+from ..errors import InputError, StorageError, check_disk
 from ..judges.base import Judge, RemoteJudge
 from ..restore.method import Tick
 from ..restore.models.chat import writing_date
@@ -34,7 +34,7 @@ from .stages.build import Checkpoint, build
 from .stages.dose import Dose, find_dose
 from .stages.estimates import rough
 from .stages.explain import explain
-from .stages.folder import PLAN, name_of, open_store
+from .stages.folder import MANIFEST, PLAN, check_kept, name_of, open_store
 from .stages.generate import JUDGED, cell_key, cell_parts, task_infos
 from .stages.judge import OnProgress, judge_cells, judged_as, judges_of
 from .stages.manifest import write_manifest
@@ -43,7 +43,7 @@ from .stages.models import ModelSource, described
 from .stages.report import report
 from .stages.workers import processes_for
 from .stages.worlds import build_worlds, world_in
-from .store.files import locked, make_folder
+from .store.files import locked, make_folder, sweep
 from .store.store import Store
 from .terminal.console import safe_console
 from .terminal.progress import Bars, bars
@@ -101,7 +101,14 @@ class _State:
         return found
 
     def fail(self, what: str, error: Exception) -> None:
-        """Notes a failure; the traceback of an unexpected one goes to errors.log."""
+        """Notes a failure; the traceback of an unexpected one goes to errors.log.
+
+        Raises:
+            StorageError: the disk is full, or the store fails: then nothing else would succeed.
+        """
+        if isinstance(error, StorageError):
+            raise error
+        check_disk(error)
         if isinstance(error, CellsFailed):
             for key, (task, reason) in error.cells.items():
                 self.failures[f"{what}: {task}"] = self.cell_failures[key] = reason
@@ -112,8 +119,12 @@ class _State:
         self.failures[what] = " ".join(str(error).split()) or type(error).__name__
         self.bad_input |= isinstance(error, InputError)
         if not isinstance(error, InputError):
-            with (self.folder / "errors.log").open("a", encoding="utf-8") as log:
-                log.write(f"{what}\n{''.join(traceback.format_exception(error))}\n")
+            try:
+                with (self.folder / "errors.log").open("a", encoding="utf-8") as log:
+                    log.write(f"{what}\n{''.join(traceback.format_exception(error))}\n")
+            except OSError as full:
+                check_disk(full, self.folder / "errors.log")
+                raise
         self.shown.say(f"[red]{escape(what)} failed[/red]; the rest goes on")
 
 
@@ -128,12 +139,15 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
 
     Raises:
         InputError: folder or store cannot be written, another process works in the folder, or a model cannot be had.
+        StorageError: the disk is full, or the store is damaged; what was finished is kept.
     """
     console = console or safe_console()
     plan = make_plan(config)
     make_folder(folder)
     quiet()
     with locked(folder, wait=False), writing_date(config.date), ending_thinking(config.think_end_token):
+        sweep(folder / "checkpoints")
+        check_kept(folder, store)
         replace_text(folder / PLAN, plan.to_json())
         opened = open_store(folder, store)
         try:
@@ -256,6 +270,7 @@ def _build(state: _State, step: BuildStep) -> Checkpoint:
         _ticking(state, step.id),
         on_start=lambda: state.begun.add(step.id),
         dose=_dose(state, step),
+        say=lambda line: state.shown.say(f"[yellow]warning[/yellow]: {escape(line)}"),
     )
 
 
@@ -399,7 +414,7 @@ def _write_manifest(state: _State) -> None:
         if reason:
             state.store.assign(state.plan.digest, name_of(cell), None, f"failed: {reason}")
     write_manifest(
-        state.folder / "manifest.json",
+        state.folder / MANIFEST,
         {
             "plan": state.plan.digest,
             "seeds": list(state.config.seeds),

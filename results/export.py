@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, check_disk
 from .columns import AFTER_UTILITY, BEFORE_UTILITY, TEXT_COLUMNS, column_types, utility_columns
 from .display import Column, Row, displayed, failures, heading, records, remarks
 from .identity import check_one_model_per_name
@@ -124,6 +124,7 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
+        check_disk(error, folder)
         raise InputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
     return folder
 
@@ -133,12 +134,14 @@ def replace_text(path: Path, text: str) -> None:
 
     Raises:
         InputError: the file cannot be written.
+        StorageError: the disk is full.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         draft.write_text(text, encoding="utf-8", newline="")
         os.replace(draft, path)
     except OSError as error:
+        check_disk(error, path)
         raise InputError(
             f"cannot write {path}: {error.strerror}; choose a folder that exists and can be written to"
         ) from error

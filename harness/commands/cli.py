@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from ...errors import InputError
+from ...errors import InputError, StorageError, check_disk
 from ..terminal.console import safe_console
 from . import exporting, judging, review, statistics
+from . import store as store_commands
 from .shared import StoreOption, console_of_output
 
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_EVALUATE_OFFLINE")
@@ -123,6 +124,7 @@ judging.add_to(app)
 statistics.add_to(app)
 review.add_to(app)
 exporting.add_to(app)
+store_commands.add_to(app)
 
 
 @app.command()
@@ -292,7 +294,7 @@ def restore(
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point: bad input is one message and exit 2, never a traceback."""
+    """Entry point: bad input is one message and exit 2, a full disk or a damaged store exit 1, never a traceback."""
     given = sys.argv[1:] if arguments is None else arguments
     anywhere = [flag for flag in ("--offline", "--same-rounding") if flag in given]
     given = [*anywhere, *(argument for argument in given if argument not in anywhere)]
@@ -304,6 +306,15 @@ def main(arguments: list[str] | None = None) -> Any:
     except InputError as error:
         _complain(str(error))
         sys.exit(2)
+    except (StorageError, OSError) as error:
+        try:
+            check_disk(error)
+        except StorageError as full:
+            error = full
+        if not isinstance(error, StorageError):
+            raise
+        _complain(str(error))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

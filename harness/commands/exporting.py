@@ -70,12 +70,12 @@ def _latex(folder: Path, path: Path, store: Path | None) -> Path:
 
 def _cards(folder: Path, output: Path, store_path: Path | None, benchmarks: Sequence[str]) -> list[Path]:
     from ..stages.cards import export_cards
-    from ..stages.folder import load_plan, open_store
+    from ..stages.folder import load_plan, read_store
     from ..stages.report import results_of
 
     known = read_benchmarks(benchmarks)
     plan = load_plan(folder)
-    with closing(open_store(folder, store_path)) as store:
+    with closing(read_store(folder, store_path)) as store:
         return export_cards(plan, folder, results_of(plan, folder, store), store, output, known)
 
 

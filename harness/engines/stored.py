@@ -144,7 +144,7 @@ class StoredAnswers(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
                     answers = self._computed([requests[i] for i in missing], point, compute)
                     rows = list(zip(missing, answers, strict=False))
                     self._store.add_answers(kind, [(keys[i], parts[i], answer) for i, answer in rows])
-                    fresh = {keys[i]: answer for i, answer in rows}
+                    fresh = self._store.answers([keys[i] for i, _ in rows])  # another run may have been first
                     known.update(fresh)
                     self._tell(sum(key in fresh for key in keys))
                     missing = missing[len(answers) :]

@@ -29,9 +29,17 @@ from .peak import measured
 if TYPE_CHECKING:
     from ...restore.config.training import TrainingConfig
 
-__all__ = ["PROVENANCE", "Checkpoint", "build", "load_checkpoint", "spec_of"]
+__all__ = ["PROVENANCE", "Checkpoint", "build", "changed", "load_checkpoint", "spec_of"]
 
 PROVENANCE = "provenance.json"
+_WRITTEN: dict[str, Any] = {
+    "key": str,
+    "digest": str,
+    "minutes": int | float,
+    "peak_gb": int | float | None,
+    "safety_examples": int,
+}
+"""What every provenance says, and of which type it is."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +54,29 @@ class Checkpoint:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The checkpoint in `folder`, or None where there is none."""
-    try:
-        about = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    """The checkpoint in `folder`, or None where there is none, or its provenance is damaged."""
+    about = _provenance(folder)
+    if about is None:
         return None
     return Checkpoint(folder, about["digest"], about["minutes"], about["peak_gb"], about["safety_examples"])
+
+
+def _provenance(folder: Path) -> dict[str, Any] | None:
+    try:
+        about = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(about, dict) and all(isinstance(about.get(name), kind) for name, kind in _WRITTEN.items())
+    return about if whole else None
+
+
+def changed(checkpoint: Checkpoint) -> str:
+    """What is not as it was built in the folder of a checkpoint; empty where everything is."""
+    try:
+        digest = checkpoint_digest(checkpoint.folder)
+    except (InputError, OSError) as error:
+        return " ".join(str(error).split())
+    return "" if digest == checkpoint.digest else "its files are not those that were built"
 
 
 def build(
@@ -63,10 +88,11 @@ def build(
     tick: Tick,
     on_start: Callable[[], None] = lambda: None,
     dose: Dose | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Checkpoint:
     """Builds the adapter of one step, or returns the one already there if it was made from the very same things.
 
-    A `dose` decides the number of steps of every fine-tuning.
+    A `dose` decides the number of steps of every fine-tuning. What is there and not whole is built again, and said.
 
     Raises:
         InputError: the method's settings, data or model are unusable, its data are measured on, or it diverged.
@@ -76,9 +102,12 @@ def build(
     check_leaks(data, config, model.location)
     finetune = dosed(config.finetune.training(), dose)
     spec = spec_of(step, config, finetune, model, data, parent)
-    found = load_checkpoint(folder)
-    if found and _key_of(folder) == digest_of(spec) and checkpoint_digest(folder) == found.digest:
+    found, about = load_checkpoint(folder), _provenance(folder) or {}
+    fault = _fault(folder, found)
+    if found and not fault and about["key"] == digest_of(spec):
         return found
+    if fault:
+        say(f"{folder} is built again: {fault}")
     on_start()
     with finished_folder(folder) as scratch:
         context = BuildContext(
@@ -123,8 +152,13 @@ def _loaded(folder: Path) -> Checkpoint:
     return found
 
 
-def _key_of(folder: Path) -> str:
-    return str(json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))["key"])
+def _fault(folder: Path, found: Checkpoint | None) -> str:
+    """Why what lies in a checkpoint's place is no whole one; empty where it is, or nothing lies there."""
+    if found is not None:
+        return changed(found)
+    if folder.is_dir():
+        return f"its {PROVENANCE} is damaged or missing"
+    return "something else lies in its place" if folder.exists() or folder.is_symlink() else ""
 
 
 def spec_of(

@@ -14,7 +14,7 @@ from ...results.method_result import ROLES, MethodResult, Sample
 from ...results.outcomes import PER_PROMPT
 from ..plan import Cell, Plan
 from ..store.store import Store
-from .folder import PLAN, load_plan, name_of, open_store
+from .folder import PLAN, load_plan, name_of, read_store
 from .judge import judged_as
 from .replicas import check_against_manifest, preset_of
 from .report import judged_samples
@@ -128,7 +128,7 @@ def compare(*given: str | Path, task: str | None = None, store: Path | None = No
     sides = sides_of(given)
     with ExitStack() as stack:
         opened = {
-            folder: (load_plan(folder), stack.enter_context(closing(open_store(folder, store))))
+            folder: (load_plan(folder), stack.enter_context(closing(read_store(folder, store))))
             for folder in dict.fromkeys(side.folder for side in sides)
         }
         own = [opened[side.folder] for side in sides]

@@ -11,7 +11,7 @@ from ...results.method_result import ROLES, MethodResult, Sample
 from ...results.records import Outcome
 from ..plan import Plan, Row
 from ..store.store import Store
-from .folder import load_plan, name_of, open_store
+from .folder import load_plan, name_of, read_store
 from .judged import finished, judged_row
 from .replicas import check_against_manifest, model_digest_of, preset_of
 
@@ -49,7 +49,7 @@ def drifts(folder: Path, tuned: str = "lora", store_path: Path | None = None) ->
     import pandas as pd
 
     plan = load_plan(folder)
-    store = open_store(folder, store_path)
+    store = read_store(folder, store_path)
     try:
         rows = [_answered(plan, folder, store, row) for row in plan.rows]
     finally:

@@ -23,7 +23,7 @@ from ..config.naming import slug
 from ..plan import Cell, Plan, Row
 from ..store.store import Sample, Store
 from .asking import Asked, Asker, Requests, asker_for, requests_of
-from .folder import load_plan, name_of, open_store
+from .folder import load_plan, name_of, read_store
 from .generate import task_infos
 from .models import resolve
 from .tabled import decided_of, each_judged
@@ -68,7 +68,7 @@ def export_lm_eval(folder: Path, output: Path, store_path: Path | None = None) -
     infos, written = task_infos(plan.config), []
     date = datetime.now().isoformat().replace(":", "-")  # noqa: DTZ005  # as lm-eval names its files
     with (
-        closing(open_store(folder, store_path)) as store,
+        closing(read_store(folder, store_path)) as store,
         writing_date(plan.config.date),
         ending_thinking(plan.config.think_end_token),
     ):

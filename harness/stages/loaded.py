@@ -7,7 +7,7 @@ import pandas as pd
 from ...results.judge_table import with_corrected
 from ...results.leaderboard import leaderboard
 from .drifting import drifts
-from .folder import load_plan, open_store
+from .folder import load_plan, read_store
 from .judge_tables import judge_tables
 from .judged import judged_rows
 from .report import results_of
@@ -64,7 +64,7 @@ def load_run(folder: Path | str, store: Path | str | None = None) -> Run:
     folder = Path(folder)
     plan = load_plan(folder)
     store_path = None if store is None else Path(store)
-    opened = open_store(folder, store_path)
+    opened = read_store(folder, store_path)
     try:
         rates = judge_tables(judged_rows(plan, folder, opened), folder, over_worlds=False).rates
         run = Run(with_corrected(leaderboard(results_of(plan, folder, opened)), rates))

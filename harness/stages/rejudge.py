@@ -16,7 +16,7 @@ from ..store.files import locked
 from ..store.store import JudgeRecord, Store
 from ..terminal.progress import Bars, bars
 from ..terminal.quiet import quiet
-from .folder import load_plan, name_of, open_store
+from .folder import load_plan, name_of, open_store, store_of
 from .generate import JUDGED
 from .judge import judge_cells, judged_as, record_of
 from .manifest import note_judges
@@ -50,6 +50,7 @@ def add_judges(folder: Path, specs: Sequence[JudgeSpec], console: Console, store
     quiet()
     with locked(folder, wait=False), bars(console) as shown:
         build_judges_worlds(plan.config.model_copy(update={"judges": tuple(given)}), shown)
+        store_of(folder, store_path)
         store = open_store(folder, store_path)
         try:
             by_world = _built(plan, folder, given)

@@ -17,9 +17,9 @@ from ...tasks.catalog import TaskInfo
 from ..plan import Cell, Plan, Row, frontier_points
 from ..store.files import make_folder
 from ..store.store import JudgeRecord, Store
-from .build import load_checkpoint
+from .build import changed, load_checkpoint
 from .cards import write_cards
-from .folder import load_plan, name_of, open_store
+from .folder import load_plan, name_of, read_store
 from .generate import task_infos
 from .judge import deciders, judged_as
 from .judge_tables import JudgeTables, judge_tables
@@ -119,7 +119,7 @@ def _written(
     with ExitStack() as stack:
         opened = []
         for own, where in runs:
-            store = stack.enter_context(closing(open_store(where, store_path)))
+            store = stack.enter_context(closing(read_store(where, store_path)))
             opened.append(OpenRun(own, where, store, _keys(own, store)))
         found = [results_of(run.plan, run.folder, run.store) for run in opened]
         results = [result for own in found for result in own]
@@ -131,8 +131,19 @@ def _written(
         pages = write_page(plan, opened, results, frame, judges, folder, over_worlds)
         if [run.folder for run in opened] == [folder]:
             write_cards(plan, folder, results, opened[0].store)
+    for own, where in runs:
+        _tell_changed(own, where, console)
     _tell_where(folder, len(pages), console)
     return frame
+
+
+def _tell_changed(plan: Plan, folder: Path, console: Console) -> None:
+    """Says which checkpoints of a run are not those that its rows were measured on."""
+    for build in dict.fromkeys(row.build for row in plan.rows if row.build):
+        checkpoint = load_checkpoint(folder / "checkpoints" / build)
+        if checkpoint and (fault := changed(checkpoint)):
+            line = f"warning: the checkpoint {build} has changed since it was measured: {fault}"
+            console.print(Text(line, style="yellow"), soft_wrap=True)
 
 
 def _keys(plan: Plan, store: Store) -> dict[Cell, str]:

@@ -12,7 +12,7 @@ from ...results.review.sheet import Label, Said, agreed, final_label
 from ..plan import Plan
 from ..store.records import LabelRecord, SheetRecord
 from ..store.store import Store
-from .folder import load_plan, open_store
+from .folder import load_plan, read_store
 from .labelling import LABELS
 from .reviewing import Responses, digest_of_exchange, population_of, responses
 
@@ -58,7 +58,7 @@ def labels(folder: Path, store_path: Path | None = None) -> "pd.DataFrame":
 
     plan = load_plan(folder)
     rows: list[dict[str, Any]] = []
-    with closing(open_store(folder, store_path)) as store:
+    with closing(read_store(folder, store_path)) as store:
         sheets = store.reviews.sheets(plan.digest)
         said = {name: by_item(store.reviews.labels(name)) for name, sheet in sheets.items() if not sheet.settles}
         said = {name: known for name, known in said.items() if known}

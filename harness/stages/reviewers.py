@@ -20,7 +20,7 @@ from ..plan import Plan
 from ..store.digests import digest_of
 from ..store.records import LabelRecord, SheetRecord
 from ..store.store import Store
-from .folder import load_plan, open_store
+from .folder import load_plan, open_store, store_of
 from .reviewed import by_item, settled, unchanged, write_labels
 from .reviewing import Exported, digest_of_exchange
 
@@ -103,6 +103,7 @@ def import_labels(
             f"--reviewer {reviewer!r} cannot be used: give at most 40 letters, digits, dots, hyphens and underscores."
         )
     plan = load_plan(folder)
+    store_of(folder, store_path)
     with closing(open_store(folder, store_path)) as store:
         sheets = store.reviews.sheets(plan.digest)
         if not sheets:
@@ -135,6 +136,7 @@ def settle(folder: Path, output: Path, sheet: str | None = None, store_path: Pat
         InputError: there is nothing to settle, or no such sheet, or a file cannot be written.
     """
     plan = load_plan(folder)
+    store_of(folder, store_path)
     with closing(open_store(folder, store_path)) as store:
         sheets = store.reviews.sheets(plan.digest)
         drawn = {name: each for name, each in sheets.items() if not each.settles}

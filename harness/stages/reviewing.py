@@ -20,7 +20,7 @@ from ..plan import Cell, Plan
 from ..store.digests import digest_of
 from ..store.records import SheetItem, SheetRecord
 from ..store.store import Store
-from .folder import load_plan, name_of, open_store
+from .folder import load_plan, name_of, open_store, store_of
 from .judge import judged_as
 from .replicas import check_against_manifest
 from .worlds import world_in
@@ -70,6 +70,7 @@ def export(
     if output.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--output {output} must end in .html; the same sheet as CSV goes beside it.")
     plan = load_plan(folder)
+    store_of(folder, store_path)
     with closing(open_store(folder, store_path)) as store:
         chosen = _tasks(plan, folder, tasks)
         cells = [cell for cell in plan.cells if cell.task in chosen]

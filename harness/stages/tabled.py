@@ -11,7 +11,7 @@ from ...results.method_result import ROLES
 from ...results.records import Verdict, combine
 from ..plan import Cell, Plan
 from ..store.store import JudgeRecord, Sample, Store
-from .folder import load_plan, name_of, open_store
+from .folder import load_plan, name_of, read_store
 from .judge import deciders, judged_as
 from .worlds import world_in
 
@@ -92,7 +92,7 @@ def _table(folder: Path, store_path: Path | None, rows: Any, columns: Mapping[st
     import pandas as pd
 
     plan = load_plan(folder)
-    with closing(open_store(folder, store_path)) as store:
+    with closing(read_store(folder, store_path)) as store:
         assigned = store.assignments(plan.digest)
         cells = {cell: assigned.get(name_of(cell), (None, ""))[0] for cell in plan.cells if cell.role in ROLES}
         found = [

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from threading import Thread
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, StorageError
 
 __all__ = ["Ask", "in_processes", "processes_for"]
 
@@ -140,6 +140,7 @@ def _tried(function: Callable[..., Any], *given: Any) -> Any:
         return function(*given)
     except Exception as error:  # noqa: BLE001  # it is the other process's to decide what to do about it
         text = str(error) or type(error).__name__
-        sent = InputError(text) if isinstance(error, InputError) else RuntimeError(text)
+        told = next((kind for kind in (InputError, StorageError) if isinstance(error, kind)), RuntimeError)
+        sent = told(text)
         sent.add_note("".join(traceback.format_exception(error)))
         return sent

@@ -7,16 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from .records import LabelRecord, SheetItem, SheetRecord
+from .schema import seal
 
 __all__ = ["Reviews"]
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS sheets (
-  sheet TEXT PRIMARY KEY, run TEXT NOT NULL, about TEXT NOT NULL, created REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS labels (
-  sheet TEXT NOT NULL, item TEXT NOT NULL, reviewer TEXT NOT NULL, label TEXT NOT NULL, note TEXT NOT NULL,
-  created REAL NOT NULL, PRIMARY KEY (sheet, item, reviewer));
-"""
 
 
 class Reviews:
@@ -28,15 +21,14 @@ class Reviews:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._db = database
-        with self._db:
-            self._db.executescript(SCHEMA)
 
     def add_sheet(self, sheet: SheetRecord) -> None:
         """Adds a sheet; one that is there already stays."""
         about = {name: value for name, value in asdict(sheet).items() if name not in ("id", "run")}
         with self._db:
-            row = (sheet.id, sheet.run, json.dumps(about), time.time())
-            self._db.execute("INSERT OR IGNORE INTO sheets VALUES (?, ?, ?, ?)", row)
+            row = (sheet.id, sheet.run, json.dumps(about))
+            sealed = (*row, time.time(), seal(*row))
+            self._db.execute("INSERT OR IGNORE INTO sheets VALUES (?, ?, ?, ?, ?)", sealed)
 
     def sheets(self, run: str) -> dict[str, SheetRecord]:
         """The sheets of a run by id, the oldest first."""
@@ -54,9 +46,10 @@ class Reviews:
 
     def add_labels(self, sheet: str, reviewer: str, said: Mapping[str, tuple[str, str]]) -> None:
         """Adds a reviewer's (label, note) by item, in one transaction; what the reviewer said before is replaced."""
-        rows = [(sheet, item, reviewer, label, note, time.time()) for item, (label, note) in said.items()]
+        rows = [(sheet, item, reviewer, label, note) for item, (label, note) in said.items()]
         with self._db:
-            self._db.executemany("INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?)", rows)
+            sealed = [(*row, time.time(), seal(*row)) for row in rows]
+            self._db.executemany("INSERT OR REPLACE INTO labels VALUES (?, ?, ?, ?, ?, ?, ?)", sealed)
 
     def labels(self, sheet: str) -> Sequence[LabelRecord]:
         """All labels of a sheet, by reviewer and item."""

@@ -1,83 +1,97 @@
 """The store: every response, verdict and score in one SQLite file, under the digest of everything that decided it."""
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
+from ...errors import InputError, StorageError, check_disk
 from ...judges.base import Exchange
 from ...results.records import Verdict
 from ...results.text import storable
+from .connection import connect, copy_of, damaged
 from .digests import digest_of
+from .health import Damage, check_quickly
 from .records import JudgeRecord, Point, Sample
 from .reviews import Reviews
+from .schema import SCHEMA, VERSION, seal, upgrade
 
 __all__ = ["JudgeRecord", "Point", "Sample", "Store"]
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS responses (
-  key TEXT PRIMARY KEY, kind TEXT NOT NULL, parts TEXT NOT NULL, answer TEXT NOT NULL, session TEXT NOT NULL,
-  created REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS verdicts (
-  key TEXT PRIMARY KEY, judge TEXT NOT NULL, verdict TEXT NOT NULL, created REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS cells (
-  cell TEXT PRIMARY KEY, parts TEXT NOT NULL, metric REAL, n INTEGER NOT NULL, created REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS samples (
-  cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prompt TEXT NOT NULL, response TEXT NOT NULL,
-  PRIMARY KEY (cell, doc_id));
-CREATE TABLE IF NOT EXISTS prefixes (
-  cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prefix TEXT NOT NULL, PRIMARY KEY (cell, doc_id));
-CREATE TABLE IF NOT EXISTS points (
-  cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prompt INTEGER NOT NULL, direction INTEGER NOT NULL, alpha REAL NOT NULL,
-  logprob REAL NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (cell, doc_id));
-CREATE TABLE IF NOT EXISTS assignments (
-  run TEXT NOT NULL, name TEXT NOT NULL, cell TEXT, status TEXT NOT NULL, PRIMARY KEY (run, name));
-CREATE TABLE IF NOT EXISTS judges (
-  run TEXT NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, decides TEXT NOT NULL, identity TEXT NOT NULL,
-  PRIMARY KEY (run, position));
-"""
-VERSION = 1
-
 
 class Store:
-    """An open store. Rows are only ever inserted: a response that exists already is an error, never overwritten.
+    """An open store. Rows are only ever inserted, each with its checksum: one that exists already is never overwritten.
+
+    Every method raises `StorageError` where the disk is full or fails, or the file is damaged.
 
     Args:
         path: the SQLite file; made where it does not exist, with its folder.
         session: marks the rows that this process adds.
+        copied: works on a copy in a temporary folder, because the file's own cannot be written to.
 
     Raises:
-        InputError: the file cannot be opened or written, or was made by another version of the store.
+        InputError: the file cannot be opened or written, is damaged, or was made by another version of the store.
+        StorageError: the disk is full.
     """
 
-    def __init__(self, path: Path, session: str = "") -> None:
+    _ready = False
+
+    def __init__(self, path: Path, session: str = "", copied: bool = False) -> None:
         self.path = path
         self.session = session
+        self._open = ExitStack()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=60)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, VERSION):
-                raise InputError(
-                    f"The store {path} has version {version}, this safebasin reads {VERSION}. Choose another --store."
-                )
-            with self._db:
-                self._db.executescript(SCHEMA)
-                self._db.execute(f"PRAGMA user_version={VERSION}")
+            self._prepare(self._open.enter_context(copy_of(path)) if copied else path)
+        except Damage as error:
+            raise InputError(damaged(path, str(error))) from error
+        except StorageError as error:
+            raise InputError(str(error)) from error
         except (OSError, sqlite3.Error) as error:
+            check_disk(error, path)
             raise InputError(
                 f"The store {path} cannot be opened for writing: {error}. Choose another --output or --store."
             ) from error
+        finally:
+            if not self._ready:
+                self._open.close()
+
+    def _prepare(self, place: Path) -> None:
+        """Opens the file, looks whether it is whole, and makes the tables that it lacks."""
+        self._db = self._open.enter_context(closing(connect(place, self.path)))
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in range(VERSION + 1):
+            raise InputError(
+                f"The store {self.path} has version {version}, this safebasin reads {VERSION}. Choose another --store."
+            )
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        if version:
+            check_quickly(self._db, place)
+        with self._db:
+            upgrade(self._db)
+            self._db.executescript(SCHEMA)
+            self._db.execute(f"PRAGMA user_version={VERSION}")
+        self._settle()
+        self._ready = True
+
+    def _settle(self) -> None:
+        """Moves what is in the log beside the file into the file: a copy of the file alone is then whole."""
+        self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _check(self, sealed: int | None, *values: Any) -> None:
+        """Compares a row with its checksum; one of version 1 has none."""
+        if sealed is not None and sealed != seal(*values):
+            raise StorageError(damaged(self.path, f"the row {str(values[0])[:24]} is not as it was written"))
 
     def close(self) -> None:
         """Closes the file."""
-        self._db.close()
+        self._open.close()
 
     @property
     def reviews(self) -> Reviews:
@@ -90,17 +104,20 @@ class Store:
         for start in range(0, len(keys), 500):
             part = keys[start : start + 500]
             marks = ",".join("?" * len(part))
-            for key, answer in self._db.execute(f"SELECT key, answer FROM responses WHERE key IN ({marks})", part):
+            rows = self._db.execute(f"SELECT seal, key, answer FROM responses WHERE key IN ({marks})", part)
+            for sealed, key, answer in rows:
+                self._check(sealed, key, answer)
                 found[key] = json.loads(answer)
         return found
 
     def add_answers(self, kind: str, rows: Iterable[tuple[str, Mapping[str, Any], Any]]) -> None:
-        """Adds (key, its parts, answer) in one transaction. A key that is there already raises IntegrityError."""
+        """Adds (key, its parts, answer) in one transaction; an answer that another run has stored meanwhile stays."""
         now = time.time()
+        written = [(key, json.dumps(parts), json.dumps(answer)) for key, parts, answer in rows]
         with self._db:
             self._db.executemany(
-                "INSERT INTO responses VALUES (?, ?, ?, ?, ?, ?)",
-                [(key, kind, json.dumps(parts), json.dumps(answer), self.session, now) for key, parts, answer in rows],
+                "INSERT OR IGNORE INTO responses VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(key, kind, parts, answer, self.session, now, seal(key, answer)) for key, parts, answer in written],
             )
 
     def counts(self) -> dict[str, int]:
@@ -121,6 +138,8 @@ class Store:
         points: Sequence[Point] = (),
     ) -> None:
         """Records a finished cell: its headline metric, or the samples to be judged, of a sweep with their points."""
+        about = json.dumps(parts)
+        value = None if metric is None or math.isnan(metric) else float(metric)  # SQLite knows no NaN
         with self._db:
             self._db.execute("DELETE FROM points WHERE cell = ?", (cell,))
             places = [(cell, *astuple(point)) for point in points]
@@ -132,8 +151,10 @@ class Store:
             begun = [(cell, sample.doc_id, sample.prefix) for sample in samples if sample.prefix]
             self._db.executemany("INSERT INTO prefixes VALUES (?, ?, ?)", begun)
             self._db.execute(
-                "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?)", (cell, json.dumps(parts), metric, n, time.time())
+                "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (cell, about, value, n, time.time(), seal(cell, about, value, n), _sealed(samples), _sealed(points)),
             )
+        self._settle()
 
     def cell_parts(self, cell: str) -> dict[str, Any]:
         """What the key of a cell was made from."""
@@ -161,18 +182,31 @@ class Store:
             "LEFT JOIN prefixes USING (cell, doc_id) WHERE cell = ? ORDER BY doc_id",
             (cell,),
         )
-        return (Sample(*row) for row in found)
+        content = 0
+        for row in found:
+            content = seal(*row, after=content)
+            yield Sample(*row)
+        self._check_rows(cell, "content", content)
 
     def points(self, cell: str) -> list[Point]:
         """Where the samples of a cell lie in its sweep, by document; empty for a cell without one."""
         columns = ", ".join(field.name for field in fields(Point))
         found = self._db.execute(f"SELECT {columns} FROM points WHERE cell = ? ORDER BY doc_id", (cell,))
-        return [Point(*row) for row in found]
+        points = [Point(*row) for row in found]
+        self._check_rows(cell, "placed", _sealed(points))
+        return points
+
+    def _check_rows(self, cell: str, column: str, found: int) -> None:
+        """Compares the rows of a cell with the checksum that they have in common."""
+        row = self._db.execute(f"SELECT {column} FROM cells WHERE cell = ?", (cell,)).fetchone()
+        if row and row[0] not in (None, found):
+            raise StorageError(damaged(self.path, f"samples of the cell {cell[:12]} are not as they were written"))
 
     def assign(self, run: str, name: str, cell: str | None, status: str) -> None:
         """Notes which cell (by key) stands for `name` in a run, and how it ended."""
         with self._db:
-            self._db.execute("INSERT OR REPLACE INTO assignments VALUES (?, ?, ?, ?)", (run, name, cell, status))
+            row = (run, name, cell, status)
+            self._db.execute("INSERT OR REPLACE INTO assignments VALUES (?, ?, ?, ?, ?)", (*row, seal(*row)))
 
     def assignments(self, run: str) -> dict[str, tuple[str | None, str]]:
         """Name -> (cell key, status) of a run."""
@@ -184,7 +218,9 @@ class Store:
         with self._db:
             self._db.execute("DELETE FROM judges WHERE run = ?", (run,))
             rows = [(run, i, j.name, json.dumps(sorted(j.decides)), j.identity) for i, j in enumerate(judges)]
-            self._db.executemany("INSERT INTO judges VALUES (?, ?, ?, ?, ?)", rows)
+            sealed = [(*row, seal(*row)) for row in rows]
+            self._db.executemany("INSERT INTO judges VALUES (?, ?, ?, ?, ?, ?)", sealed)
+        self._settle()
 
     def judges(self, run: str) -> list[JudgeRecord]:
         """The judges of a run, in order."""
@@ -195,25 +231,34 @@ class Store:
         """Adds a judge's verdicts; one that is there already stays."""
         now = time.time()
         rows = [
-            (_verdict_key(identity, exchange), identity, json.dumps(asdict(verdict)), now)
+            (_verdict_key(identity, exchange), json.dumps(asdict(verdict)))
             for exchange, verdict in zip(exchanges, verdicts, strict=True)
         ]
         with self._db:
-            self._db.executemany("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?)", rows)
+            sealed = [(key, identity, verdict, now, seal(key, verdict)) for key, verdict in rows]
+            self._db.executemany("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?)", sealed)
 
     def verdicts(self, identity: str, exchanges: Sequence[Exchange]) -> dict[Exchange, Verdict]:
         """The stored verdicts of one judge among the exchanges."""
         found: dict[Exchange, Verdict] = {}
         for exchange in exchanges:
-            row = self._db.execute(
-                "SELECT verdict FROM verdicts WHERE key = ?", (_verdict_key(identity, exchange),)
-            ).fetchone()
+            key = _verdict_key(identity, exchange)
+            row = self._db.execute("SELECT seal, verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
             if row:
-                fields = json.loads(row[0])
+                self._check(row[0], key, row[1])
+                fields = json.loads(row[1])
                 categories = tuple(map(storable, fields["categories"]))
                 raw = storable(fields.get("raw", ""))
                 found[exchange] = Verdict(**{**fields, "categories": categories, "raw": raw})
         return found
+
+
+def _sealed(rows: Sequence[Sample] | Sequence[Point]) -> int:
+    """The checksum of the samples or points of a cell, by document."""
+    content = 0
+    for row in sorted(rows, key=lambda row: row.doc_id):
+        content = seal(*astuple(row), after=content)
+    return content
 
 
 def _verdict_key(identity: str, exchange: Exchange) -> str:

@@ -3,6 +3,7 @@
 import csv
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from safebasin.harness.stages.reviewed import COLUMNS
 from safebasin.harness.stages.reviewed import labels as labels_of
 from safebasin.harness.stages.reviewers import import_labels, settle
 from safebasin.harness.stages.reviewing import export
-from safebasin.harness.store.store import JudgeRecord
+from safebasin.harness.store.store import JudgeRecord, Sample
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict
 
@@ -236,8 +237,9 @@ def test_weights_do_not_hold_for_other_responses(folder: Path, tmp_path: Path) -
     written = export(folder, tmp_path / "sheet.html", 1000, 0)
     import_labels(folder, [fill_in(written.files[1], right)], "r1")
     store = open_store(folder, None)
-    store._db.execute("UPDATE samples SET response = 'else' WHERE doc_id = 3")
-    store._db.commit()
+    for cell in {key for key, _ in store.assignments(load_plan(folder).digest).values() if key}:
+        changed = [replace(one, response="else") if one.doc_id == 3 else one for one in store.samples(cell)]
+        store.add_cell(cell, store.cell_parts(cell), None, changed, len(changed))
     store.close()
     with pytest.raises(InputError, match=rf"others than when the sheet {written.sheet.id} was drawn"):
         labels_of(folder)
@@ -321,8 +323,7 @@ def test_tasks_of_refusals_have_sheets_of_their_own(tmp_path: Path) -> None:
     store = open_store(made, None)
     key = "sandbox | lora | seed 0 | sandbox_overrefusal"
     cell, _ = store.assignments(plan.digest)[key]
-    store._db.execute("INSERT INTO samples VALUES (?, 0, 'q', 'no')", (cell,))
-    store._db.commit()
+    store.add_cell(cell, {}, None, [Sample(0, "q", "no")], 1)
     store.add_verdicts("judge 1", [Exchange("q", "no")], [Verdict(harmful=False, refused=True)])
     store.close()
     written = export(made, tmp_path / "a.html", 100, 0, ["sandbox_overrefusal"])
