@@ -18,7 +18,7 @@ __all__ = ["Recovered", "back_up", "found_faults", "recover"]
 _LOGS = ("-wal", "-shm")
 PAGE = 4096
 """Bytes of a page of SQLite, unless it is told otherwise."""
-_GIVE_UP = 20_000
+_GIVE_UP = 2000
 """Rows after another that cannot be read, past which nothing more of a table is looked for."""
 Recovered = Mapping[str, int]
 """Table -> rows saved."""
@@ -148,11 +148,15 @@ def _readable(old: sqlite3.Connection, table: str, columns: list[str]) -> Iterat
 
 
 def _last(old: sqlite3.Connection, table: str) -> int:
-    """The last row's number, or one that it cannot exceed."""
+    """The last row's number, or one that it cannot exceed; 0 where not even the first can be read."""
     try:
         return int(old.execute(f"SELECT MAX(rowid) FROM {table}").fetchone()[0] or 0)
     except sqlite3.DatabaseError:
-        return 2**32
+        pass
+    try:
+        return 2**32 if old.execute(f"SELECT rowid FROM {table} ORDER BY rowid LIMIT 1").fetchone() else 0
+    except sqlite3.DatabaseError:
+        return 0
 
 
 def _whole(table: str, row: Mapping[str, Any]) -> bool:

@@ -80,8 +80,8 @@ def flipped(data: bytes, seed: int) -> bytes:
 
 
 def damaged_pages(data: bytes) -> Iterator[bytes]:
-    """The file with each page in turn overwritten."""
-    for start in range(0, len(data), PAGE):
+    """The file with one page overwritten, for the first page and every third."""
+    for start in range(0, len(data), 3 * PAGE):
         noise = random.Random(start).randbytes(PAGE)
         yield data[:start] + noise + data[start + PAGE :]
 
