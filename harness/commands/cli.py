@@ -1,5 +1,6 @@
 """The command line. Heavy imports wait until a command needs them, so that --help answers at once."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -311,6 +312,9 @@ def main(arguments: list[str] | None = None) -> Any:
             check_disk(error)
         except StorageError as full:
             error = full
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            _complain(f"A name or path is too long for this file system: '{str(error.filename)[:120]}…'. Shorten it.")
+            sys.exit(2)
         if not isinstance(error, StorageError):
             raise
         _complain(str(error))

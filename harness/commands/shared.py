@@ -23,7 +23,8 @@ StoreOption = Annotated[
 
 def console_of_output() -> Console:
     """A terminal's own width; 140 columns where the output goes to a file."""
-    return safe_console() if sys.stdout.isatty() else safe_console(width=int(os.environ.get("COLUMNS", "140")))
+    columns = os.environ.get("COLUMNS", "")
+    return safe_console() if sys.stdout.isatty() else safe_console(width=int(columns) if columns.isdecimal() else 140)
 
 
 def add_command(

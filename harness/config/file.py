@@ -14,16 +14,77 @@ from .faults import Fault
 __all__ = ["read_value", "read_yaml", "with_overrides"]
 
 
+MAX_BYTES = 2**20
+MAX_DEPTH, MAX_NODES, MAX_TEXT = 40, 100_000, 20_000
+"""Bounds of a config: levels, entries when every `*alias` is written out, and characters of one value."""
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML as people write it: `1e-3` is a number, and one key twice in a mapping is an error."""
+    """YAML as people write it: `1e-3` is a number, and one key twice in a mapping is an error.
+
+    A value that is not what it is written as (`!!int abc`, the 13th month), or a structure past the bounds, is an
+    error with its line too.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        try:
+            node: yaml.Node | None = super().get_single_node()
+        except RecursionError as error:
+            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=self.get_mark()) from error
+        if node is not None:
+            _count(node, {}, ())
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+            kind = node.tag.rpartition(":")[2]
+            shown = f"'{node.value[:40]}' " if isinstance(node, yaml.ScalarNode) else "this "
+            raise yaml.MarkedYAMLError(problem=f"{shown}is no {kind}", problem_mark=node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode) or key.tag.endswith((":timestamp", ":binary")):
+                raise yaml.MarkedYAMLError(problem="a key must be text", problem_mark=key.start_mark)
+            if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' is given twice", problem_mark=key.start_mark)
-            seen.add(str(key.value))
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _count(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
+    """How many entries a node has when every alias is written out.
+
+    Raises:
+        yaml.MarkedYAMLError: more than the bounds allow, a node is inside itself, or a text is no Unicode.
+    """
+    wrong = ""
+    if id(node) in above:
+        wrong = "an alias stands inside what it stands for"
+    elif len(above) >= MAX_DEPTH:
+        wrong = f"it is nested more than {MAX_DEPTH} levels deep"
+    elif isinstance(node, yaml.ScalarNode):
+        wrong = f"a value has more than {MAX_TEXT} characters" if len(node.value) > MAX_TEXT else _half(node.value)
+    if wrong:
+        raise yaml.MarkedYAMLError(problem=wrong, problem_mark=node.start_mark)
+    if id(node) not in known:
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = [part for entry in inner for part in (entry if isinstance(entry, tuple) else (entry,))]
+        known[id(node)] = 1 + sum(_count(part, known, (*above, id(node))) for part in parts)
+        if known[id(node)] > MAX_NODES:
+            wrong = f"it has more than {MAX_NODES} entries, aliases written out"
+            raise yaml.MarkedYAMLError(problem=wrong, problem_mark=node.start_mark)
+    return known[id(node)]
+
+
+def _half(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "a value holds half of a character (a lone surrogate)"
+    return ""
 
 
 _Loader.add_implicit_resolver(
@@ -38,7 +99,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: the file is missing, unreadable or not YAML (with the line), or holds something else.
     """
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InputError(f"The config file {path} has more than {MAX_BYTES} bytes. Is it a config?")
+        data = yaml.load(content.decode(), Loader=_Loader)
     except FileNotFoundError as error:
         near = [str(other) for other in sorted(path.parent.glob("*.yaml"))]
         raise InputError(

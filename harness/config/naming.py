@@ -11,6 +11,9 @@ __all__ = ["build_id", "row_labels", "slug"]
 _LONGEST = 60
 """Characters of settings in a build id: it is a folder's name, and those may have 255 bytes."""
 
+_LONGEST_MODEL = 100
+"""The same of a model's id."""
+
 
 def row_labels(entries: Sequence[tuple[str, Mapping[str, Any], str | None]]) -> tuple[str, ...]:
     """The leaderboard's name of each (method, settings, explicit label).
@@ -29,8 +32,14 @@ def _label(name: str, settings: Mapping[str, Any], entries: Sequence[tuple[str, 
 
 
 def slug(model: str) -> str:
-    """A model's id as a part of a file name: `Qwen/Qwen2.5-7B` is `Qwen--Qwen2.5-7B`."""
-    return _safe(model.strip("/").replace("/", "--"))
+    """A model's id as a part of a file name: `Qwen/Qwen2.5-7B` is `Qwen--Qwen2.5-7B`.
+
+    One that is long, or of dots alone, is cut and told apart by a digest.
+    """
+    safe = _safe(model.strip("/").replace("/", "--"))
+    if len(safe) <= _LONGEST_MODEL and safe.strip("."):
+        return safe
+    return f"{safe[-_LONGEST_MODEL:].strip('.')}~{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
 def build_id(model: str, method: str, settings: Mapping[str, Any], seed: int) -> str:

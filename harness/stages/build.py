@@ -29,7 +29,7 @@ from .peak import measured
 if TYPE_CHECKING:
     from ...restore.config.training import TrainingConfig
 
-__all__ = ["PROVENANCE", "Checkpoint", "build", "changed", "load_checkpoint", "spec_of"]
+__all__ = ["PROVENANCE", "Checkpoint", "build", "changed", "fault", "load_checkpoint", "spec_of"]
 
 PROVENANCE = "provenance.json"
 _WRITTEN: dict[str, Any] = {
@@ -103,11 +103,11 @@ def build(
     finetune = dosed(config.finetune.training(), dose)
     spec = spec_of(step, config, finetune, model, data, parent)
     found, about = load_checkpoint(folder), _provenance(folder) or {}
-    fault = _fault(folder, found)
-    if found and not fault and about["key"] == digest_of(spec):
+    wrong = fault(folder, found)
+    if found and not wrong and about["key"] == digest_of(spec):
         return found
-    if fault:
-        say(f"{folder} is built again: {fault}")
+    if wrong:
+        say(f"{folder} is built again: {wrong}")
     on_start()
     with finished_folder(folder) as scratch:
         context = BuildContext(
@@ -152,7 +152,7 @@ def _loaded(folder: Path) -> Checkpoint:
     return found
 
 
-def _fault(folder: Path, found: Checkpoint | None) -> str:
+def fault(folder: Path, found: Checkpoint | None) -> str:
     """Why what lies in a checkpoint's place is no whole one; empty where it is, or nothing lies there."""
     if found is not None:
         return changed(found)

@@ -256,7 +256,8 @@ class Store:
 def _sealed(rows: Sequence[Sample] | Sequence[Point]) -> int:
     """The checksum of the samples or points of a cell, by document."""
     content = 0
-    for row in sorted(rows, key=lambda row: row.doc_id):
+    ordered: list[Sample | Point] = sorted(rows, key=lambda row: row.doc_id)
+    for row in ordered:
         content = seal(*astuple(row), after=content)
     return content
 

@@ -165,7 +165,16 @@ def _json(text: str, source: str) -> Table:
 
 
 def _parsed(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_object)
+    try:
+        found = json.loads(text, object_pairs_hook=_object)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("holds half of a character (a lone surrogate)") from error
+    return found
 
 
 def _is_json(text: str) -> bool:
