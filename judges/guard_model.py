@@ -131,11 +131,11 @@ def _find_whole(model: str, revision: str | None, make_prompt: MakePrompt) -> Gu
     if Path(model).is_dir():
         check_files(Path(model))
     try:
-        config = AutoConfig.from_pretrained(model, revision=revision)
+        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
         commit = None if Path(model).is_dir() else _commit(model, revision)
         multimodal = hasattr(config, "vision_config")  # then the template belongs to the processor
         source: Any = AutoProcessor if multimodal else AutoTokenizer
-        renderer = source.from_pretrained(model, revision=commit or "main")
+        renderer = source.from_pretrained(model, revision=commit or "main", trust_remote_code=False)
     except ImportError as error:  # the processor of Llama Guard 4 brings an image processor along
         raise InputError(f"The guard '{model}' is multimodal: `pip install pillow torchvision`. ({error})") from error
     except Exception as error:  # absent, gated, of an unknown architecture, or with damaged settings
@@ -249,6 +249,8 @@ def _tell_version(model: str, model_type: str, prompt: GuardPrompt) -> str:
 def _absent(model: str, error: Exception) -> str:
     """One message for a model that cannot be had: a folder, or a hub id with the page to ask for access."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "trust_remote_code" in str(error):
+        reason = "its architecture is code in its own folder, which is not run here."
     if Path(model).is_dir():
         return f"The folder '{model}' holds no model that can be loaded: {reason}"
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", model):

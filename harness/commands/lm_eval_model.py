@@ -107,7 +107,10 @@ class SafebasinLM(StoredHFLM):
         with _told("tokenizer", str(tokenizer or pretrained), settings.get("revision")):
             super()._create_tokenizer(pretrained, tokenizer, **settings)
             if not self.tokenizer.chat_template and tokenizer:
-                own = AutoTokenizer.from_pretrained(pretrained, revision=settings.get("revision"))
+                trusted = bool(settings.get("trust_remote_code"))
+                own = AutoTokenizer.from_pretrained(
+                    pretrained, revision=settings.get("revision"), trust_remote_code=trusted
+                )
                 self.tokenizer.chat_template = own.chat_template
 
     def _create_model(self, pretrained: str, **settings: Any) -> None:

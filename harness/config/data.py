@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
@@ -236,5 +237,16 @@ def _own(source: str, needs: tuple[str, ...], columns: tuple[tuple[str, str], ..
 
 
 def said(config: RunConfig) -> list[str]:
-    """How the user's own files were read, a line each."""
-    return [f"{key}: {read.said}" for key, read in own_rows(config, hub=False).items()]
+    """How the user's own files were read, and which folders of tasks bring code along that will run, a line each."""
+    read = [f"{key}: {read.said}" for key, read in own_rows(config, hub=False).items()]
+    coded = [folder for folder in dict.fromkeys(config.tasks.include) if _brings_code(Path(folder))]
+    return read + [
+        f"tasks.include: the tasks in {folder} run Python code of theirs (!function), with your permissions. "
+        "Only go on if you trust it."
+        for folder in coded
+    ]
+
+
+def _brings_code(folder: Path) -> bool:
+    """Whether a task in a folder names a function, which lm-eval imports and calls."""
+    return any(b"!function" in path.read_bytes() for path in sorted(folder.rglob("*.y*ml")) if path.is_file())

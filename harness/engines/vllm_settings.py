@@ -23,12 +23,12 @@ def dtype_of(base: str, config: RunConfig) -> str:
         return config.dtype
     if vllm_device() == "cpu":
         return "float32"
-    return str(AutoConfig.from_pretrained(base).dtype or torch.float32).removeprefix("torch.")
+    return str(AutoConfig.from_pretrained(base, trust_remote_code=False).dtype or torch.float32).removeprefix("torch.")
 
 
 def engine_settings(base: str, tokenizer: Any, dtype: str) -> dict[str, Any]:
     """Keyword arguments for lm-eval's VLLM, which hands those that it does not know to vLLM."""
-    config = AutoConfig.from_pretrained(base)
+    config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     length = min(resolve_max_length(config, tokenizer), MAX_LENGTH)
     return start_settings(config, length, dtype) | {"worker_extension_cls": f"{__package__}.vllm_worker.LiveWeights"}
 

@@ -75,7 +75,7 @@ def size_of(folder: Path, dtype: str) -> Size | None:
     width = WIDTHS.get(dtype, 0)
     single = weight_bytes(folder, "float32") // 4
     try:
-        config = AutoConfig.from_pretrained(folder).get_text_config()
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     except (OSError, ValueError):  # a run will say so
         return None
     layers = int(getattr(config, "num_hidden_layers", 0))

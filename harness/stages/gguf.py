@@ -77,7 +77,7 @@ def _write(path: Path, digest: str, folder: Path) -> None:
     try:
         fields = GGUFReader(str(path)).fields
         told = {key: fields[key].contents() for key in TOLD if key in fields}
-        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, trust_remote_code=False)
         model: Any = AutoModelForCausalLM.from_pretrained(
             str(path.parent),
             gguf_file=path.name,

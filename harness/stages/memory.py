@@ -85,7 +85,7 @@ def _row_bytes(folder: Path, dtype: str, tokens: int) -> int | None:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError):  # the run will say so of the rows that need this model
         return None
     loaded = str(config.dtype or "float32").removeprefix("torch.") if dtype == "auto" else dtype
