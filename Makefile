@@ -4,6 +4,8 @@
 # make demo-real DATA=FOLDER   the leaderboard on a real model: an hour on two cores (CONFIG=smollm2: all of it, days)
 # make worlds   every repair over twelve worlds, at three drifts; hours on two cores
 # make test-worlds   builds twelve sandbox worlds under two settings of the CPU and checks what each of them promises
+# make test-crash   kills runs at 25 moments, fills seven disks, lets two write one store; ten minutes (docs/reliability.md)
+# make test-fuzz   10,000 mutated configs and files of rows; a quarter of an hour
 # make test-vllm   tests the vLLM engine on the CPU, in an environment of its own; nothing else needs it (docs/vllm.md)
 PYTHON ?= python3
 CONFIG ?= smollm2-small
@@ -12,7 +14,7 @@ BIN := $(VENV)/bin
 VENV_VLLM := .venv-vllm
 VLLM_BIN := $(VENV_VLLM)/bin
 
-.PHONY: demo demo-real test test-rounding worlds test-worlds test-vllm vllm-available check clean
+.PHONY: demo demo-real test test-rounding worlds test-worlds test-crash test-fuzz test-vllm vllm-available check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/safebasin run configs/sandbox.yaml --output runs/sandbox
@@ -39,6 +41,12 @@ test-worlds: $(VENV)/.installed
 	SAFEBASIN_CACHE=build/worlds/native $(BIN)/python benchmarks/worlds.py --output runs/worlds/native
 	SAFEBASIN_CACHE=build/worlds/default ATEN_CPU_CAPABILITY=default \
 		$(BIN)/python benchmarks/worlds.py --output runs/worlds/default
+
+test-crash: $(VENV)/.installed-test
+	SAFEBASIN_CRASH=25 OMP_NUM_THREADS=1 $(BIN)/pytest -s -n 0 tests/harness/reliability/test_crash.py
+
+test-fuzz: $(VENV)/.installed-test
+	SAFEBASIN_FUZZ=10000 OMP_NUM_THREADS=1 $(BIN)/pytest -s -n 0 tests/harness/reliability/test_fuzz.py
 
 test-vllm: $(VENV_VLLM)/.installed
 	OMP_NUM_THREADS=2 $(VLLM_BIN)/pytest tests/vllm --durations 10

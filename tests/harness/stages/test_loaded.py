@@ -64,5 +64,5 @@ def test_a_shared_store_is_read_from_where_it_is(tmp_path: Path) -> None:
     plan = plan_of(["sandbox"], seeds=[0])
     folder = fill(tmp_path / "run", plan, lambda cell: "a" * 64, tmp_path / "shared")
     assert len(safebasin.load_run(folder, store=tmp_path / "shared").responses) == 3 * N
-    with pytest.raises(InputError, match="Nothing of the run"):
+    with pytest.raises(InputError, match="There is no store"):
         safebasin.load_run(folder)

@@ -61,5 +61,5 @@ def test_a_store_of_another_version_is_refused(store: Store) -> None:
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_text("not a database, but long enough to be taken for one by its size alone" * 20)
-    with pytest.raises(InputError, match="cannot be opened"):
+    with pytest.raises(InputError, match="is damaged: file is not a database"):
         Store(tmp_path / "store.sqlite")
