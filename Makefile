@@ -43,7 +43,8 @@ test-worlds: $(VENV)/.installed
 		$(BIN)/python benchmarks/worlds.py --output runs/worlds/default
 
 test-crash: $(VENV)/.installed-test
-	SAFEBASIN_CRASH=25 OMP_NUM_THREADS=1 $(BIN)/pytest -s -n 0 tests/harness/reliability/test_crash.py
+	SAFEBASIN_CRASH=25 OMP_NUM_THREADS=1 $(BIN)/pytest -s -n 0 tests/harness/reliability/test_crash.py \
+		tests/harness/store/test_damage.py
 
 test-fuzz: $(VENV)/.installed-test
 	SAFEBASIN_FUZZ=10000 OMP_NUM_THREADS=1 $(BIN)/pytest -s -n 0 tests/harness/reliability/test_fuzz.py
