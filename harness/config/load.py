@@ -41,7 +41,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     path = Path(path)
     data, wrong = with_overrides(read_yaml(path), overrides)
     data.setdefault("name", path.stem)
-    config, faults = check_config(data)
+    try:
+        config, faults = check_config(data)
+    except OSError as error:  # a name that is taken for a path, and is longer than one may be
+        raise InputError(
+            f"{path}: '{str(error.filename)[:60]}' cannot be looked at: {error.strerror}. Correct it."
+        ) from error
     faults = [*wrong, *faults]
     if faults or config is None:
         raise InputError(report(faults, str(path)))
