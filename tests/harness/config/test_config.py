@@ -65,7 +65,7 @@ def load(fakes: None, tmp_path: Path) -> Load:
     return loaded
 
 
-LEFT_OUT = {"rank_space", "resta", "ridge", "safe_delta", "safe_merge", "safety_sft"}
+LEFT_OUT = {"rank_space", "resta", "ridge", "safe_delta", "safe_merge", "safety_sft", "tuned"}
 """Of all methods there are: the demo has the paper's rivals and the controls, and stays short."""
 
 
