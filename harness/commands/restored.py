@@ -78,7 +78,7 @@ def trace_table(result: "RestoreResult") -> Table:
     """One row per iteration; `restoration_trace.json` has all that is known of it."""
     rows = result.record.iterations
     losses = [name for name in ("base_divergence", "forget_loss") if any(name in row for row in rows)]
-    table = Table("iteration", *(name.replace("_", " ") for name in losses), "retain loss", box=SIMPLE_HEAD)
+    table = Table("iteration", *losses, "retain_loss", box=SIMPLE_HEAD)
     for head in ("halvings", "gain ratio", "row-passes", "seconds"):
         table.add_column(head, justify="right")
     for row in rows:

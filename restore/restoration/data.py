@@ -141,6 +141,7 @@ def split_forget(forget: Rows, curvature_forget: Rows | None, config: RestoreCon
     _check_columns(forget, "forget", with_response=False)
     if curvature_forget is None:
         forget, curvature_forget = _split_forget(forget, config)
+    _check_columns(curvature_forget, "curvature_forget", with_response=False)
     _warn_of_overlap(forget, curvature_forget, "forget", "the curvature_forget", "curvature is fitted to their loss")
     return {"forget": forget, "curvature_forget": curvature_forget}
 
@@ -160,6 +161,7 @@ def split_retain(retain: Rows, retain_check: Rows | None, config: RestoreConfig)
         retain_check, kept = kept[:held_out], kept[held_out:]
     if len(kept) < 2:
         raise InputError(f"The retain set has {len(retain)} rows, too few to split. Give at least 3, better hundreds.")
+    _check_columns(retain_check, "retain_check", with_response=True)
     middle = (len(kept) + 1) // 2
     _warn_of_overlap(retain_check, kept, "retain_check", "the other retain", "epsilon is not enforced on held-out rows")
     return {"retain_1": kept[:middle], "retain_2": kept[middle:], "retain_check": retain_check}
