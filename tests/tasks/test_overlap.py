@@ -30,7 +30,7 @@ def test_these_may_share(one: str, other: str) -> None:
 
 def test_every_pair_is_decided() -> None:
     assert {frozenset(pair) for pair in SHARED} == MAY_SHARE
-    assert len(PAIRS) == 15
+    assert len(PAIRS) == 21
 
 
 def test_all_overlaps_come_at_once() -> None:
