@@ -132,6 +132,8 @@ def _data(method: Any, forget: Rows, retain: Rows, seed: int) -> dict[str, Rows]
                 f"{method.name} needs rows of the task. Give retain=, with the columns prompt and response."
             )
         sets |= split_retain(retain, None, config)
+    if others := sorted(needs - set(sets)):
+        raise InputError(f"{method.name} needs rows of {', '.join(others)}, which only a run has. Use `safebasin run`.")
     return {name: sets[name] for name in method.needs}
 
 

@@ -66,11 +66,16 @@ def _incomplete(database: sqlite3.Connection) -> Iterator[str]:
 
 
 def _miscounted(database: sqlite3.Connection) -> list[tuple[str, int, int]]:
+    """Cells with samples, those that they should have (one for each document, in a sweep for each point), and have."""
     if not _has(database, "cells", "n") or not _has(database, "samples", "cell"):
         return []
+    swept = "SELECT cell, COUNT(*) AS swept FROM points GROUP BY cell"
+    if not _has(database, "points", "cell"):
+        swept = "SELECT NULL AS cell, NULL AS swept"
     return database.execute(
-        "SELECT cell, n, held FROM cells JOIN (SELECT cell, COUNT(*) AS held FROM samples GROUP BY cell) USING (cell) "
-        "WHERE held != n"
+        "SELECT cells.cell, COALESCE(swept, n), held FROM cells "
+        "JOIN (SELECT cell, COUNT(*) AS held FROM samples GROUP BY cell) AS s ON s.cell = cells.cell "
+        f"LEFT JOIN ({swept}) AS p ON p.cell = cells.cell WHERE held != COALESCE(swept, n)"
     ).fetchall()
 
 

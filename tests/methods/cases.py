@@ -64,7 +64,7 @@ CASES = [
     Case("safety_sft", {"row_passes": 20, "max_new_tokens": 4}, bad={"row_passes": 0}),
     Case(
         "tuned",
-        {"of": "ridge", "settings": {"rows": 4}, "grid": [{"strength": 0.0}, {"strength": 5.0}], "max_new_tokens": 4},
+        {"of": "ridge", "settings": {"rows": 4}, "grid": [{"strength": 2.0}, {"strength": 5.0}], "max_new_tokens": 4},
         bad={"of": "lora"},
     ),
     Case("shrink", {"epsilon": 0.01}, bad={"match_norm": 0.0}),

@@ -16,7 +16,7 @@ from .conftest import FINETUNE, World, rows
 from .test_common import logits
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*few", "ignore:.*curvature pairs", "ignore:The model is not fully")
-POST_HOC = [case for case in CASES if load("methods", case.method).stage == "post-hoc"]
+POST_HOC = [case for case in CASES if load("methods", case.method).stage == "post-hoc" and case.method != "tuned"]
 FORGET = [*rows("forget"), *rows("curvature_forget")]
 RETAIN = [row for name in ("retain_1", "retain_2", "retain_check") for row in rows(name)]
 
@@ -78,6 +78,7 @@ def test_what_it_cannot_do_is_said(tuned: Any, world: World) -> None:
         ({"method": "ridge", "strenght": 1.0}, "no setting 'strenght'"),
         ({"method": "ridge", "forget": ()}, "needs harmful prompts. Give forget="),
         ({"method": "ridge", "retain": ()}, "needs rows of the task. Give retain="),
+        ({"method": "tuned", "of": "ridge"}, "needs rows of validation, which only a run has"),
     ):
         with pytest.raises(InputError, match=said):
             repaired(tuned, world, **changes)

@@ -36,7 +36,8 @@ def fill(path: Path) -> Path:
             own = EXCHANGES[number * 32 : number * 32 + 32]
             samples = [Sample(i, one.prompt, one.response, "Sure" * (i % 2)) for i, one in enumerate(own)]
             points = [Point(i, i, 0, 0.5, -1.0, 3) for i in range(32)] if number == 2 else []
-            store.add_cell(cell, {"task": f"t{number}"}, None, samples, 32, points)
+            documents = 8 if points else 32  # a sweep has a sample for each point of each document
+            store.add_cell(cell, {"task": f"t{number}"}, None, samples, documents, points)
             store.assign("run", f"row {number}", cell, "ok")
         store.add_cell("d" * 64, {"task": "loss"}, 1.25, [], 32)
         store.set_judges("run", [JudgeRecord("keywords", frozenset({"harm"}), "keywords/1")])
