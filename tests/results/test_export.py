@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from safebasin.errors import InputError
+from safebasin.errors import InputError, StorageError
 from safebasin.results.export import read_csv, replace_text, write_csv, write_markdown
 from safebasin.results.leaderboard import MethodResult, Sample, leaderboard
 from safebasin.results.records import Outcome
@@ -93,7 +93,7 @@ def test_a_failed_write_leaves_the_old_file(board: pd.DataFrame, tmp_path: Path,
     path = tmp_path / "leaderboard.csv"
     path.write_text("old")
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(StorageError, match="The disk is full: .*leaderboard.csv"):
         write_csv(board, path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
