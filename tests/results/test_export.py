@@ -93,7 +93,7 @@ def test_a_failed_write_leaves_the_old_file(board: pd.DataFrame, tmp_path: Path,
     path = tmp_path / "leaderboard.csv"
     path.write_text("old")
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(StorageError, match="The disk is full: .*leaderboard.csv"):
+    with pytest.raises(StorageError, match=r"The disk is full: .*leaderboard.csv"):
         write_csv(board, path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
