@@ -1,7 +1,7 @@
 # make demo   installs, then runs the sandbox leaderboard from start to end
 # make test   installs what the tests need, then runs linters, type checks and tests
 # make test-rounding   the tests of the sandbox and of the restoration again, as on a CPU that rounds otherwise
-# make demo-real DATA=FOLDER   the leaderboard on a real model: an hour on two cores (CONFIG=smollm2: all of it, days)
+# make demo-real DATA=FOLDER   the leaderboard on a real model: hours on two cores (CONFIG=smollm2: all of it, days)
 # make worlds   every repair over twelve worlds, at three drifts; hours on two cores
 # make test-worlds   builds twelve sandbox worlds under two settings of the CPU and checks what each of them promises
 # make test-crash   kills runs at 25 moments, fills seven disks, lets two write one store; ten minutes (docs/reliability.md)

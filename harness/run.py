@@ -4,53 +4,46 @@ Whatever is finished is found again by the digest of what made it, so a run that
 """
 
 import itertools
-import json
 import os
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from ..errors import InputError, StorageError, check_disk
-from ..judges.base import Judge, RemoteJudge
-from ..restore.method import Tick
+from ..errors import InputError
 from ..restore.models.chat import writing_date
 from ..restore.models.thinking import ending_thinking
 from ..results.export import replace_text
-from ..tasks.catalog import TaskInfo
 from .config.data import said
 from .config.model import RunConfig
 from .config.naming import slug
-from .engines.choice import EngineName, choose
-from .plan import BuildStep, Cell, Plan, make_plan
-from .stages.align import find_model, model_of
-from .stages.answering import Answering, CellsFailed, Job, bar_of
+from .engines.choice import choose
+from .plan import BuildStep, Cell, make_plan
+from .stages.align import model_of
+from .stages.answering import Answering, Job, bar_of
 from .stages.build import Checkpoint, build
 from .stages.dose import Dose, find_dose
 from .stages.estimates import rough
-from .stages.explain import explain
 from .stages.folder import MANIFEST, PLAN, check_kept, name_of, open_store
 from .stages.generate import JUDGED, cell_key, cell_parts, task_infos
-from .stages.judge import OnProgress, judge_cells, judged_as, judges_of
+from .stages.judge import OnProgress, judge_cells, judged_as, judges_of, processes_of, spent_by
 from .stages.manifest import write_manifest
-from .stages.memory import device_of, judge_bytes, memory_plan
-from .stages.models import ModelSource, described
+from .stages.memory import judge_bytes, memory_plan
+from .stages.models import described
 from .stages.report import report
-from .stages.workers import processes_for
 from .stages.worlds import build_worlds, world_in
+from .state import RunState
 from .store.files import locked, make_folder, sweep
-from .store.store import Store
 from .terminal.console import safe_console
-from .terminal.progress import Bars, bars
+from .terminal.progress import bars
 from .terminal.quiet import quiet
 from .terminal.whole import Stage, Whole
 
-__all__ = ["RunResult", "explain_keys", "run"]
+__all__ = ["RunResult", "run"]
 
 
 @dataclass(frozen=True)
@@ -67,65 +60,6 @@ class RunResult:
     def exit_code(self) -> int:
         """0: all done; 1: some cell failed; 2: some cell failed because of bad input."""
         return 0 if not self.failures else 2 if self.bad_input else 1
-
-
-@dataclass
-class _State:
-    """What the stages of one run share."""
-
-    plan: Plan
-    config: RunConfig
-    folder: Path
-    store: Store
-    shown: Bars
-    tasks: Mapping[str, TaskInfo]
-    engine: EngineName
-    models: dict[str, ModelSource] = field(default_factory=dict)
-    judges: dict[int, list[Judge]] = field(default_factory=dict)
-    """By the sandbox world whose models they judge; world 0 stands for models of no world too."""
-    doses: dict[tuple[str, int], Dose] = field(default_factory=dict)
-    """By model and seed."""
-    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    cell_failures: dict[str, str] = field(default_factory=dict)
-    """Key of a cell that failed alone, while others of its row did not -> reason."""
-    bad_input: bool = False
-    begun: set[str] = field(default_factory=set)
-    """Builds that were not there already."""
-    whole: Whole = field(default_factory=lambda: Whole((), time.monotonic))
-
-    def begin(self, stage: str) -> Stage:
-        """Begins a stage, and shows how far the run is."""
-        found = self.whole.begin(stage)
-        self.shown.tell_whole()
-        return found
-
-    def fail(self, what: str, error: Exception) -> None:
-        """Notes a failure; the traceback of an unexpected one goes to errors.log.
-
-        Raises:
-            StorageError: the disk is full, or the store fails: then nothing else would succeed.
-        """
-        if isinstance(error, StorageError):
-            raise error
-        check_disk(error)
-        if isinstance(error, CellsFailed):
-            for key, (task, reason) in error.cells.items():
-                self.failures[f"{what}: {task}"] = self.cell_failures[key] = reason
-            self.bad_input = True
-            tasks = escape(", ".join(task for task, _ in error.cells.values()))
-            self.shown.say(f"[red]{tasks} of {escape(what)} failed[/red]")
-            return
-        self.failures[what] = " ".join(str(error).split()) or type(error).__name__
-        self.bad_input |= isinstance(error, InputError)
-        if not isinstance(error, InputError):
-            try:
-                with (self.folder / "errors.log").open("a", encoding="utf-8") as log:
-                    log.write(f"{what}\n{''.join(traceback.format_exception(error))}\n")
-            except OSError as full:
-                check_disk(full, self.folder / "errors.log")
-                raise
-        self.shown.say(f"[red]{escape(what)} failed[/red]; the rest goes on")
 
 
 def run(config: RunConfig, folder: Path, console: Console | None = None, store: Path | None = None) -> RunResult:
@@ -152,7 +86,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
         opened = open_store(folder, store)
         try:
             with bars(console) as shown:
-                state = _State(plan, config, folder, opened, shown, task_infos(config), choose(config))
+                state = RunState(plan, config, folder, opened, shown, task_infos(config), choose(config))
                 for line in said(config):
                     shown.say(escape(line))
                 _prepare(state)
@@ -171,39 +105,13 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
     return RunResult(folder, state.failures, state.bad_input)
 
 
-def explain_keys(config: RunConfig, folder: Path, console: Console | None = None, store: Path | None = None) -> None:
-    """Prints the parts of every key of a run, and why what is stored would be taken or not; nothing is loaded.
-
-    Args:
-        config: a validated config.
-        folder: the run folder.
-        console: where it is printed.
-        store: folder of a store shared with other runs.
-
-    Raises:
-        InputError: a model cannot be had, or the store cannot be opened.
-    """
-    console = console or safe_console()
-    found = {spec.id: find_model(spec, config) for spec in config.models}
-    models = {name: source for name, source in found.items() if source}
-    opened = open_store(folder, store)
-    try:
-        for one in explain(make_plan(config), folder, opened, models, choose(config)):
-            state = "taken from the store" if one.taken else "to be made: " + "; ".join(one.differ)
-            parts = [f"    {name}: {json.dumps(value)}" for name, value in one.parts.items()]
-            for line in (f"{one.name}: {state}", f"  key {one.key[:12] or 'unknown'}", *parts):
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
-    finally:
-        opened.close()
-
-
-def _prepare(state: _State) -> None:
+def _prepare(state: RunState) -> None:
     """Builds the sandbox where it is needed, finds models and judges, links the models in the run folder for others."""
     build_worlds(state.config, state.shown)
     make_folder(state.folder / "models")
     for spec in state.config.models:
         try:
-            state.models[spec.id] = source = model_of(spec, state.config, _ticking(state, f"align {spec.id}"))
+            state.models[spec.id] = source = model_of(spec, state.config, state.ticking(f"align {spec.id}"))
         except InputError as error:
             if len(state.config.models) == 1:
                 raise
@@ -217,15 +125,11 @@ def _prepare(state: _State) -> None:
         state.judges = {world: judges_of(state.config, world) for world in worlds}
         for judge in itertools.chain(*state.judges.values()):
             _ = judge.identity  # one that cannot be had is told now, not after all responses were generated
-        for judge in _remote(state):
+        for judge in state.remote:
             state.shown.say(f"[yellow]{escape(judge.notice)}[/yellow]")
 
 
-def _ticking(state: _State, name: str) -> Tick:
-    return lambda what, done, total: state.shown.update(f"{name}: {what}", done, total)
-
-
-def _whole(state: _State) -> Whole:
+def _whole(state: RunState) -> Whole:
     """The stages of the run, with what each will take, about."""
     plan, guesses = state.plan, rough(state.plan, state.models)
     judges = sum(len(own) for own in state.judges.values())
@@ -237,7 +141,7 @@ def _whole(state: _State) -> Whole:
     return Whole(stages, time.monotonic)
 
 
-def _build_all(state: _State) -> None:
+def _build_all(state: RunState) -> None:
     stage = state.begin("build")
     for step in state.plan.builds:
         _build_one(state, step)
@@ -247,7 +151,7 @@ def _build_all(state: _State) -> None:
             state.shown.tell_whole()
 
 
-def _build_one(state: _State, step: BuildStep) -> None:
+def _build_one(state: RunState, step: BuildStep) -> None:
     if step.model not in state.models:
         state.failures[step.id] = state.failures[step.model]
         return
@@ -260,21 +164,21 @@ def _build_one(state: _State, step: BuildStep) -> None:
         state.fail(step.id, error)
 
 
-def _build(state: _State, step: BuildStep) -> Checkpoint:
+def _build(state: RunState, step: BuildStep) -> Checkpoint:
     return build(
         step,
         state.config,
         state.models[step.model],
         state.folder / "checkpoints" / step.id,
         state.checkpoints[step.parent] if step.parent else None,
-        _ticking(state, step.id),
+        state.ticking(step.id),
         on_start=lambda: state.begun.add(step.id),
         dose=_dose(state, step),
         say=lambda line: state.shown.say(f"[yellow]warning[/yellow]: {escape(line)}"),
     )
 
 
-def _dose(state: _State, step: BuildStep) -> Dose | None:
+def _dose(state: RunState, step: BuildStep) -> Dose | None:
     """How long a build's model is fine-tuned with its seed, where the config leaves that to a target."""
     if state.config.target_hrr(step.model) is None:
         return None
@@ -285,7 +189,7 @@ def _dose(state: _State, step: BuildStep) -> Dose | None:
             state.models[step.model],
             step.seed,
             state.folder / "doses" / f"{name}.json",
-            _ticking(state, name),
+            state.ticking(name),
         )
         state.doses[step.model, step.seed] = dose
         if dose.warning:
@@ -293,7 +197,7 @@ def _dose(state: _State, step: BuildStep) -> Dose | None:
     return state.doses[step.model, step.seed]
 
 
-def _generate_all(state: _State) -> None:
+def _generate_all(state: RunState) -> None:
     stage = state.begin("answer")
     for spec in state.config.models:
         if spec.id not in state.models:
@@ -314,7 +218,7 @@ def _generate_all(state: _State) -> None:
             _assign(state, spec.id, build_id)
 
 
-def _answered(state: _State, stage: Stage, jobs: Sequence[Job]) -> OnProgress:
+def _answered(state: RunState, stage: Stage, jobs: Sequence[Job]) -> OnProgress:
     """Shows how far a job is, and the run with it."""
     units = {bar_of(job): len(job.cells) for job in jobs}
 
@@ -325,7 +229,7 @@ def _answered(state: _State, stage: Stage, jobs: Sequence[Job]) -> OnProgress:
     return tick
 
 
-def _jobs(state: _State, model: str, builds: Sequence[str | None]) -> list[Job]:
+def _jobs(state: RunState, model: str, builds: Sequence[str | None]) -> list[Job]:
     """What each checkpoint has not answered yet; of equal checkpoints the first one answers for all."""
     jobs: list[Job] = []
     taken: set[str] = set()
@@ -340,7 +244,7 @@ def _jobs(state: _State, model: str, builds: Sequence[str | None]) -> list[Job]:
     return jobs
 
 
-def _cells(state: _State, model: str, build_id: str | None) -> list[tuple[Cell, dict[str, Any]]]:
+def _cells(state: RunState, model: str, build_id: str | None) -> list[tuple[Cell, dict[str, Any]]]:
     """The cells of a checkpoint, each with what its key is made from."""
     digest = state.checkpoints[build_id].digest if build_id else ""
     cells = [cell for cell in state.plan.cells if cell.model == model and cell.build == build_id]
@@ -348,7 +252,7 @@ def _cells(state: _State, model: str, build_id: str | None) -> list[tuple[Cell, 
     return [(cell, cell_parts(state.tasks[cell.task], source, digest, state.config, state.engine)) for cell in cells]
 
 
-def _assign(state: _State, model: str, build_id: str | None) -> None:
+def _assign(state: RunState, model: str, build_id: str | None) -> None:
     """Notes which cells stand for a checkpoint, if it has answered or an equal one has."""
     keys = {name_of(cell): cell_key(parts) for cell, parts in _cells(state, model, build_id)}
     if not all(state.store.has_cell(key) or key in state.cell_failures for key in keys.values()):
@@ -359,7 +263,7 @@ def _assign(state: _State, model: str, build_id: str | None) -> None:
         state.store.assign(state.plan.digest, name, None if reason else key, f"failed: {reason}" if reason else "ok")
 
 
-def _judge_all(state: _State) -> None:
+def _judge_all(state: RunState) -> None:
     stage = state.begin("judge")
     assigned = state.store.assignments(state.plan.digest)
     for world, judges in state.judges.items():
@@ -378,26 +282,13 @@ def _judge_all(state: _State) -> None:
                 judged_as(state.plan.digest, world),
                 state.store,
                 _judging(state, stage, world),
-                _processes(state.config, world),
+                processes_of(state.config, [judge_bytes(judge, world) for judge in state.config.judges]),
             )
-    for judge in _remote(state):
-        spent = ", ".join(f"{name} {value}" for name, value in judge.spent.items())
-        state.shown.say(escape(f"judge {judge.name}: {spent}"))
+    for judge in state.remote:
+        state.shown.say(escape(spent_by(judge)))
 
 
-def _remote(state: _State) -> list[RemoteJudge]:
-    """Judges on other machines, each once: models of all worlds are judged by the same."""
-    judges = {id(judge): judge for judge in itertools.chain(*state.judges.values())}
-    return [judge for judge in judges.values() if isinstance(judge, RemoteJudge)]
-
-
-def _processes(config: RunConfig, world: int) -> Callable[[int, int], int]:
-    """(number of a judge, chunks) -> in how many processes it judges so many."""
-    weights = [judge_bytes(judge, world) for judge in config.judges]
-    return lambda judge, chunks: processes_for(chunks, config.processes, weights[judge], device_of(config))
-
-
-def _judging(state: _State, stage: Stage, world: int) -> OnProgress:
+def _judging(state: RunState, stage: Stage, world: int) -> OnProgress:
     where = f" of world {world}" if len(state.judges) > 1 else ""
 
     def tick(name: str, done: int, total: int) -> None:
@@ -408,7 +299,7 @@ def _judging(state: _State, stage: Stage, world: int) -> OnProgress:
     return tick
 
 
-def _write_manifest(state: _State) -> None:
+def _write_manifest(state: RunState) -> None:
     for cell in state.plan.cells:
         reason = state.failures.get(cell.build or cell.model)
         if reason:
@@ -426,7 +317,7 @@ def _write_manifest(state: _State) -> None:
                 for world in state.judges
                 for judge in state.store.judges(judged_as(state.plan.digest, world))
             ],
-            "remote_judges": {judge.identity: judge.spent for judge in _remote(state)},
+            "remote_judges": {judge.identity: judge.spent for judge in state.remote},
             "engine": state.engine,
             "failures": state.failures,
             "environment": {"SAFEBASIN_CACHE": bool(os.environ.get("SAFEBASIN_CACHE"))},

@@ -100,7 +100,8 @@ class Prepared:
         partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
         try:
             if merge:
-                save_full(self._merged(), self.tokenizer, partial)
+                self.check_mergeable()
+                save_full(self.model.merge_and_unload(), self.tokenizer, partial)
                 result.record.save(partial)
             else:
                 result.save_pretrained(partial, self.base)
@@ -113,14 +114,17 @@ class Prepared:
             shutil.rmtree(partial, ignore_errors=True)
             raise
 
-    def _merged(self) -> Any:
-        config = self.model.config
-        if getattr(config, "quantization_config", None) is not None:
+    def check_mergeable(self) -> None:
+        """What `save` with `merge` needs, for whoever wants to know before the restoration.
+
+        Raises:
+            InputError: the base is loaded quantised.
+        """
+        if getattr(self.model.config, "quantization_config", None) is not None:
             raise InputError(
                 f"'{self.base}' is loaded quantised: merging would round the update away. Give the base in 16 or 32 "
                 "bits, or leave --merge out."
             )
-        return self.model.merge_and_unload()
 
 
 def prepare(

@@ -18,7 +18,9 @@ FLOORS: dict[str, list[set[str]]] = {
         {"config", "models"}, {"losses", "method"}, {"curvature"}, {"restoration"},
         {"api", "finetuning", "repair", "unlearning"}, {"alignment", "repairs"}, {"methods"},
     ],
-    "harness": [{"config", "store"}, {"engines", "plan", "sandbox"}, {"terminal"}, {"stages"}, {"run"}, {"commands"}],
+    "harness": [
+        {"config", "store"}, {"engines", "plan", "sandbox"}, {"terminal"}, {"stages"}, {"state"}, {"run"}, {"commands"},
+    ],
 }  # fmt: skip
 """Folders and files of the package, of `restore` and of `harness`, from the lowest floor up: imports go down only."""
 FOLDERS = ("results", "judges", "tasks", "restore", "harness", "configs")

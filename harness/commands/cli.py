@@ -83,8 +83,8 @@ def run(
 
         rehearse_run(checked, console_of_output())
         return
-    from ..run import explain_keys
     from ..run import run as run_config
+    from .explaining import explain_keys
 
     if explain_key:
         explain_keys(checked, output or Path("runs") / checked.name, console_of_output(), store)

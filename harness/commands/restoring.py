@@ -70,6 +70,8 @@ def restore_adapter(wanted: Wanted, console: Console, rehearsed: bool = False) -
         resolve(wanted.base).location, wanted.adapter, forget_rows.rows, retain_rows.rows, config=_config(wanted),
         tokenizer=wanted.tokenizer, dtype=wanted.dtype, device=wanted.device,
     )  # fmt: skip
+    if wanted.merge:
+        ready.check_mergeable()
     if rehearsed or wanted.output is None:
         tell_rehearsal(ready, console)
         return

@@ -1,15 +1,19 @@
 """The judge stage: every response of the run before every judge, one judge in memory at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ...judges.base import Exchange, Judge, RemoteJudge
 from ...results.records import Verdict
 from ..config.model import RunConfig
 from ..store.store import JudgeRecord, Store
-from .workers import in_processes
+from .memory import device_of
+from .workers import in_processes, processes_for
 
-__all__ = ["OnProgress", "deciders", "judge_cells", "judged_as", "judges_of", "record_of"]
+__all__ = [
+    *("OnProgress", "deciders", "judge_cells", "judged_as", "judges_of", "processes_of", "record_of", "remote_of"),
+    "spent_by",
+]
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (judge, exchanges done, exchanges in all)."""
@@ -39,6 +43,27 @@ def deciders(judges: Sequence[JudgeRecord]) -> list[JudgeRecord]:
     return [
         judge for i, judge in enumerate(judges) if judge.decides - frozenset().union(*(j.decides for j in judges[:i]))
     ]
+
+
+def remote_of(judges: Iterable[Judge]) -> list[RemoteJudge]:
+    """Judges on other machines, each once: models of all worlds are judged by the same."""
+    distinct = {id(judge): judge for judge in judges}
+    return [judge for judge in distinct.values() if isinstance(judge, RemoteJudge)]
+
+
+def spent_by(judge: RemoteJudge) -> str:
+    """What was sent to a judge on another machine and used by it, for readers."""
+    return f"judge {judge.name}: {', '.join(f'{name} {value}' for name, value in judge.spent.items())}"
+
+
+def processes_of(config: RunConfig, weights: Sequence[int | None]) -> Callable[[int, int], int]:
+    """(number of a judge, chunks) -> in how many processes it judges so many.
+
+    Args:
+        config: device and number of processes.
+        weights: bytes of each judge's weights, where they are known.
+    """
+    return lambda judge, chunks: processes_for(chunks, config.processes, weights[judge], device_of(config))
 
 
 def judge_cells(

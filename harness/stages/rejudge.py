@@ -1,16 +1,15 @@
 """Further judges for a finished run: its responses go before them, and nothing is generated."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from ...judges.base import Judge, RemoteJudge
+from ...judges.base import Judge
 from ...results.method_result import ROLES
 from ...tasks.verdicts import JudgeSpec, build_judges
-from ..config.model import RunConfig
 from ..plan import Plan
 from ..store.files import locked
 from ..store.store import JudgeRecord, Store
@@ -18,10 +17,9 @@ from ..terminal.progress import Bars, bars
 from ..terminal.quiet import quiet
 from .folder import load_plan, name_of, open_store, store_of
 from .generate import JUDGED
-from .judge import judge_cells, judged_as, record_of
+from .judge import judge_cells, judged_as, processes_of, record_of, remote_of, spent_by
 from .manifest import note_judges
-from .memory import device_of, judge_bytes
-from .workers import processes_for
+from .memory import judge_bytes
 from .worlds import build_judges_worlds, world_in
 
 __all__ = ["add_judges", "as_config"]
@@ -54,16 +52,15 @@ def add_judges(folder: Path, specs: Sequence[JudgeSpec], console: Console, store
         store = open_store(folder, store_path)
         try:
             by_world = _built(plan, folder, given)
-            for judge in _remote(by_world.values()):
+            remote = remote_of(judge for built in by_world.values() for judge, _ in built)
+            for judge in remote:
                 shown.say(f"[yellow]{escape(judge.notice)}[/yellow]")
             for world, judges in by_world.items():
                 _judge_world(plan, folder, store, world, judges, shown)
         finally:
             store.close()
-        remote = _remote(by_world.values())
         for judge in remote:
-            spent = ", ".join(f"{name} {value}" for name, value in judge.spent.items())
-            shown.say(escape(f"judge {judge.name}: {spent}"))
+            shown.say(escape(spent_by(judge)))
         identities = dict.fromkeys(judge.identity for judges in by_world.values() for judge, _ in judges)
         note_judges(folder / "manifest.json", [*identities], {judge.identity: judge.spent for judge in remote})
 
@@ -101,7 +98,7 @@ def _judge_world(plan: Plan, folder: Path, store: Store, world: int, built: Buil
         judge_cells(
             [judge for judge, _ in new], keys, run, store,
             lambda name, done, total: shown.update(f"judge: {name}", done, total),
-            _processes(plan.config, [weights for _, weights in new]), before,
+            processes_of(plan.config, [weights for _, weights in new]), before,
         )  # fmt: skip
 
 
@@ -114,13 +111,3 @@ def _keys(
     assigned = store.assignments(plan.digest)
     cells = [cell for cell in plan.cells if cell.role in roles and world_in(folder, cell.model) == world]
     return [key for cell in cells if (key := assigned.get(name_of(cell), (None, ""))[0])]
-
-
-def _processes(config: RunConfig, weights: Sequence[int | None]) -> Callable[[int, int], int]:
-    return lambda judge, chunks: processes_for(chunks, config.processes, weights[judge], device_of(config))
-
-
-def _remote(worlds: Iterable[Built]) -> list[RemoteJudge]:
-    """Judges on other machines, each once: models of all worlds are judged by the same."""
-    judges = {id(judge): judge for built in worlds for judge, _ in built}
-    return [judge for judge in judges.values() if isinstance(judge, RemoteJudge)]

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 from safebasin.errors import InputError
+from safebasin.harness.commands.explaining import explain_keys
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.engines.hf import HFEngine
-from safebasin.harness.run import RunResult, explain_keys, run
+from safebasin.harness.run import RunResult, run
 from safebasin.harness.stages.loaded import load_run
 
 from ..conftest import TinyChatModel
@@ -133,12 +134,26 @@ def test_what_a_task_of_the_users_reads_changes_the_key(model: Path, tmp_path: P
     assert "taken from the store" not in said
 
 
-def test_the_date_is_part_of_the_key(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"date": "2031-01-02"}, "date: stored 2024-07-26, now 2031-01-02"),
+        ({"think_end_token": "</why>"}, "think_end_token: stored nothing, now </why>"),
+    ],
+)
+def test_what_templates_and_thinking_go_by_is_part_of_the_key(
+    model: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
     tasks = {"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]}
     assert ran(config(tmp_path, model, tasks=tasks), tmp_path).exit_code == 0
-    assert "date: stored 2024-07-26, now 2031-01-02" in explained(
-        config(tmp_path, model, tasks=tasks, date="2031-01-02"), tmp_path
-    )
+    assert said in explained(config(tmp_path, model, tasks=tasks, **change), tmp_path)
+
+
+def test_a_named_end_of_thinking_reaches_the_engine(model: Path, tmp_path: Path) -> None:
+    """No answer of the tiny model has it, so all are thinking that did not end."""
+    tasks = {"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]}
+    assert ran(config(tmp_path, model, tasks=tasks, think_end_token="</why>"), tmp_path).exit_code == 0
+    assert load_run(tmp_path / "run").iloc[0]["unfinished_rate"] == 100
 
 
 def test_a_task_without_prompts_is_told_before_anything_is_generated(

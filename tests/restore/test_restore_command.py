@@ -117,6 +117,23 @@ def test_a_merged_model_answers_as_the_adapter_does(wanted: Any, aligned: Path, 
         torch.testing.assert_close(whole(input_ids=ids).logits, adapter(input_ids=ids).logits, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("rehearsed", [True, False])
+def test_a_quantised_base_is_refused_before_the_restoration_where_it_cannot_be_merged(
+    wanted: Any, monkeypatch: pytest.MonkeyPatch, rehearsed: bool
+) -> None:
+    from safebasin.restore import api
+
+    def loaded(*given: Any, **settings: Any) -> Any:
+        model, tokenizer = load_tuned(*given, **settings)
+        model.config.quantization_config = {"quant_method": "tiny"}
+        return model, tokenizer
+
+    monkeypatch.setattr(api, "load_tuned", loaded)
+    monkeypatch.setattr(api.Prepared, "restore", lambda *_: pytest.fail("it is restored all the same"))
+    with pytest.raises(InputError, match="loaded quantised"):
+        told(wanted(merge=True), rehearsed)
+
+
 def test_another_tokenizer_is_taken_and_goes_along(wanted: Any, aligned: Path, tmp_path: Path) -> None:
     other = tmp_path / "tokenizer"
     tokenizer = load_tokenizer(str(aligned))

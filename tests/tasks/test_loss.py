@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 import torch
 from safebasin.errors import InputError
+from safebasin.restore.losses.encoding import encode
+from safebasin.restore.models.loading import load_tokenizer
 from safebasin.tasks.alpaca import alpaca_rows
 from safebasin.tasks.dolly import dolly_rows
 from safebasin.tasks.instructions import PARTS
-from safebasin.tasks.loss import token_mean
+from safebasin.tasks.loss import ResponseLoss, token_mean
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ..restore.aligned import OPENS
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,18 @@ def test_parts_do_not_depend_on_the_order_of_the_file(dolly_jsonl: Path, tmp_pat
     turned = tmp_path / "turned.jsonl"
     turned.write_text("\n".join(reversed(dolly_jsonl.read_text().splitlines())))
     assert dolly_rows("test", turned) == dolly_rows("test", dolly_jsonl)
+
+
+def test_a_model_that_thinks_is_scored_behind_an_empty_block(tiny_chat_model: Any) -> None:
+    task: Any = object.__new__(ResponseLoss)
+    task._tokenizer, task._tokens, task.OUTPUT_TYPE = load_tokenizer(str(tiny_chat_model(""))), {}, "loglikelihood"
+    task._tokenizer.chat_template = OPENS
+    doc = {"prompt": "say", "response": "yes"}
+    asked = task.construct_requests(doc, "<s><|user|>say</s><|assistant|><think>\n")
+    closed = "<s><|user|>say</s><|assistant|><think>\n\n</think>\n\n"
+    assert {each.args[0] for each in asked} == {closed}
+    row = encode(task._tokenizer, "say", "yes")  # as rows are trained on
+    assert task._tokenizer.decode(row.ids).startswith(closed + "yes")
 
 
 LACKING = '{"instruction": "a", "context": "", "response": "b"}\n{"instruction": "a"}'

@@ -17,6 +17,7 @@ from safebasin.harness.commands import lm_eval_command, lm_eval_model
 from safebasin.harness.commands.cli import main
 from safebasin.harness.commands.lm_eval_command import _check_caches, _prepare
 from safebasin.restore.models.loading import load_tokenizer
+from safebasin.restore.models.thinking import end_thinking_at
 from safebasin.tasks.catalog import tasks_dir
 from safetensors.torch import load_file, save_file
 
@@ -225,3 +226,16 @@ def test_answers_end_where_the_template_ends_a_turn(tiny_chat_model: TINY_CHAT_M
     model = lm_eval_model.SafebasinLM(pretrained=str(folder), device="cpu")
     wanted = sorted(tokenizer.convert_tokens_to_ids(["</s>", "<|system|>"]))
     assert model.model.generation_config.eos_token_id == wanted
+
+
+@pytest.mark.parametrize("end", ["</why>", "3"])
+def test_the_end_of_thinking_is_taken_as_lm_eval_takes_it(tiny_chat_model: TINY_CHAT_MODEL, end: str) -> None:
+    """As text or as a token's number; the answers keep their thinking until they are stored."""
+    try:
+        model = lm_eval_model.SafebasinLM(pretrained=str(tiny_chat_model()), device="cpu", think_end_token=end)
+        assert model.think_end_token is None
+        thinking = model.thinking
+        assert thinking is not None
+        assert (thinking.end, thinking.required) == ("<|assistant|>" if end == "3" else end, True)
+    finally:
+        end_thinking_at(None)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 from safebasin.errors import InputError
+from safebasin.harness.commands.explaining import explain_keys
 from safebasin.harness.config.model import RunConfig
-from safebasin.harness.run import explain_keys, run
+from safebasin.harness.run import run
 from safebasin.harness.stages import align as stage
 from safebasin.harness.stages.align import find_model, model_of
 from safebasin.harness.stages.loaded import load_run

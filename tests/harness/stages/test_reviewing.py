@@ -71,6 +71,20 @@ def test_a_sheet_is_blind_and_a_response_stands_once(folder: Path, tmp_path: Pat
     assert rows != sorted(rows, key=lambda row: row["prompt"]), "in random order"
 
 
+def test_thinking_that_did_not_end_is_on_no_sheet(folder: Path, tmp_path: Path) -> None:
+    plan = load_plan(folder)
+    store = open_store(folder, None)
+    keys = {key for key, _ in store.assignments(plan.digest).values() if key and store.samples(key)}
+    for key in keys:
+        first, *others = store.samples(key)
+        store.add_cell(key, store.cell_parts(key), None, [replace(first, response="<think>hm"), *others], N)
+    for judge in store.judges(judged_as(plan.digest, 0)):
+        store.add_verdicts(judge.identity, [Exchange("p0", "<think>hm")], [Verdict(unfinished=True)])
+    store.close()
+    sheet = rows_of(export(folder, tmp_path / "sheet.html", 1000, 0).files[1])
+    assert {row["prompt"] for row in sheet} == {f"p{i}" for i in range(1, N)}
+
+
 def test_labels_come_back_with_weights_that_give_the_rates_of_every_method(folder: Path, tmp_path: Path) -> None:
     assert safebasin.load_run(folder).labels.empty
     estimates = []
