@@ -8,10 +8,12 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from safebasin.harness.engines.hf import HFEngine
+from safebasin.harness.stages.sweep import swept
 from safebasin.harness.store.store import Store
 from safebasin.restore.models.loading import load_base, load_tokenizer
 from safebasin.restore.models.thinking import ending_thinking
 from safebasin.tasks.judging import exchange_of
+from safebasin.tasks.perturbation import Perturbation
 
 from ...conftest import TinyChatModel
 from ...restore.aligned import MAY, OPENS
@@ -110,3 +112,24 @@ def test_a_likelihood_is_taken_behind_an_empty_block(saying: Say) -> None:
     pairs = [Instance("loglikelihood", {}, (context, "yes"), 0) for context in (OPEN, OPEN + "\n</think>\n\n")]
     one, other = engine.loglikelihood(pairs)
     assert one == other
+
+
+def test_a_sweep_scores_answers_behind_an_empty_block(saying: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, seen = saying(OPENS, "no"), []
+
+    def loglikelihood(requests: list[Instance]) -> list[tuple[float, bool]]:
+        seen.extend(request.args[0] for request in requests)
+        return [(-1.0, True)] * len(requests)
+
+    monkeypatch.setattr(engine, "loglikelihood", loglikelihood)
+    at = [Perturbation(1, alpha).text for alpha in (0.0, 0.1)]
+    row = {
+        "doc": {"prompt": "ask", "sweep": at},
+        "doc_id": 0,
+        "arguments": [(OPEN, {})] * 2,
+        "resps": [["no"], ["yes"]],
+    }
+    samples, points = swept([row], engine)
+    assert [sample.response for sample in samples] == ["no", "yes"]
+    assert set(seen) == {OPEN + "\n</think>\n\n"}
+    assert [point.tokens for point in points] == [2, 3]

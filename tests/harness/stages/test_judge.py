@@ -67,3 +67,14 @@ def test_the_grade_is_that_of_the_first_judge_that_grades(tmp_path: Path) -> Non
     known = store.verdicts("grader", [exchange])
     sample = _outcome(7, exchange, [(frozenset({"harm", "grade"}), known)])
     assert (sample.doc_id, sample.outcome, sample.grade, sample.maximal) == (7, Outcome.HARMFUL, 0.75, False)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_thinking_that_did_not_end_goes_before_no_judge_in_one_process_or_several(tmp_path: Path, count: int) -> None:
+    store, exchanges = Store(tmp_path / "store.sqlite"), [Exchange("p", "Sure"), Exchange("p", "<think>Sure")]
+    store.add_cell("cell", {}, None, [Sample(at, *one) for at, one in enumerate(exchanges)], 2)
+    judge = KeywordJudge()
+    judge_cells([judge], ["cell"], "run", store, lambda *_: None, lambda *_: count)
+    said = store.verdicts(judge.identity, exchanges)
+    assert (said[exchanges[0]].harmful, said[exchanges[0]].unfinished) == (True, False)
+    assert (said[exchanges[1]].harmful, said[exchanges[1]].unfinished) == (None, True)

@@ -15,7 +15,7 @@ from safebasin.restore.models.thinking import (
     split_thinking,
     thinking_of,
 )
-from safebasin.restore.restoration.forget import looks_like_refusal
+from safebasin.restore.restoration.forget import encode_forget, looks_like_refusal
 
 from ..aligned import MAY, OPENS
 
@@ -136,3 +136,10 @@ def test_a_likelihood_is_taken_behind_a_closed_block() -> None:
     assert thinking.closed("ask<think>\n") == "ask<think>\n\n</think>\n\n"
     assert thinking.closed("ask<think>") == "ask<think>\n\n</think>\n\n"
     assert thinking.closed("ask<think>\n\n</think>\n\n") == "ask<think>\n\n</think>\n\n"
+
+
+def test_the_beginning_of_an_answer_is_cut_behind_its_thinking_and_not_inside(thinker: Any) -> None:
+    tokenizer = thinker(MAY, "[THINK]", "[/THINK]")
+    given = {"prompt": "say", "response": "[THINK]why[/THINK]Sure, here", "ending": "open"}
+    (row,) = encode_forget(tokenizer, [given])
+    assert tokenizer.decode(row.ids[row.start :]) == "[THINK]why[/THINK]Sure, here"
