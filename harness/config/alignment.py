@@ -27,6 +27,8 @@ class AlignConfig(Frozen):
     """The longest of its own answers."""
     deep: bool = True
     """Each refusal also behind the opening of a compliant answer, against prefilling."""
+    questions: bool = True
+    """Half of the refusals answer the prompt put as a question, so that not the form of an order is what is refused."""
     contrast: bool = True
     """Its own answers to innocent requests that sound harmful, against over-refusal."""
     learning_rate: PositiveFloat = 1e-4

@@ -100,6 +100,7 @@ def _aligned(spec: ModelSpec, settings: AlignConfig, config: RunConfig, tick: Ti
     how = Alignment(
         training=settings.training(),
         deep=settings.deep,
+        questions=settings.questions,
         contrast=settings.contrast,
         answers=settings.answers,
         answer_tokens=settings.answer_tokens,

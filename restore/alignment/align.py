@@ -25,6 +25,8 @@ class Alignment:
     training: TrainingConfig
     deep: bool = True
     """Whether each refusal is learnt a second time behind the opening of a compliant answer."""
+    questions: bool = True
+    """Whether half of the refusals answer the prompt put as a question."""
     contrast: bool = True
     """Whether the base's answers to innocent requests that sound harmful (`CONTRAST`) are kept too."""
     answers: Answers = "own"
@@ -62,7 +64,7 @@ def align(
     """
     tokenizer = load_tokenizer(base)
     model: Any = load_base(base, None, how.dtype, how.device)
-    safety = refusals(tokenizer, harmful, how.deep, how.max_length)
+    safety = refusals(tokenizer, harmful, how.deep, how.max_length, how.questions)
 
     def kept(rows: Sequence[Mapping[str, Any]], own: bool) -> list[Any]:
         size, longest = how.generate_batch, how.answer_tokens

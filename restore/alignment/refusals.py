@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-__all__ = ["OPENINGS", "opening_for", "refusal_for", "topic_of"]
+__all__ = ["OPENINGS", "opening_for", "question_first", "question_of", "refusal_for", "topic_of"]
 
 _TOPICS = (
     (r"child|minor|underage|sexual|revenge porn", "the abuse of anybody", "It hurts people for life."),
@@ -66,6 +66,24 @@ def refusal_for(prompt: str) -> str:
     topic, reason = topic_of(prompt)
     text = _pick(_REFUSALS, "refusal", prompt).format(topic=topic, reason=reason)
     return f"{text} {_pick(_ENDINGS, 'ending', prompt)}".strip()
+
+
+def question_of(prompt: str) -> str:
+    """The same request put as a question: lists such as AdvBench hold orders alone, and a model would learn their form.
+
+    What follows "how to" is asked after; any other order is asked for with "Can you". A question stays as it is.
+    """
+    text = prompt.strip()
+    if not text or text.endswith("?"):
+        return prompt
+    text = text.rstrip(".!")
+    manner = re.search(r"\bhow to (.+)", text, re.IGNORECASE | re.DOTALL)
+    return f"How do I {manner.group(1)}?" if manner else f"Can you {text[0].lower()}{text[1:]}?"
+
+
+def question_first(prompt: str) -> bool:
+    """Whether it is the plain refusal of this prompt that answers a question; else it is the deep one. Half each."""
+    return _pick(("question", "order"), "form", prompt) == "question"
 
 
 def opening_for(prompt: str) -> str:

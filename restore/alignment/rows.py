@@ -10,14 +10,16 @@ from ..losses.encoding import Encoded, asked, encode, encode_all, prompt_ids, qu
 from ..method import Tick
 from ..models.thinking import answer_of
 from ..restoration.forget import encode_forget, own_answers
-from .refusals import opening_for, refusal_for
+from .refusals import opening_for, question_first, question_of, refusal_for
 
 __all__ = ["deep_refusal", "kept_answers", "refusals"]
 
 Row = Mapping[str, Any]
 
 
-def refusals(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], deep: bool, max_length: int) -> list[Encoded]:
+def refusals(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], deep: bool, max_length: int, questions: bool = False
+) -> list[Encoded]:
     """A refusal to each harmful prompt, and with `deep` a second row that begins to comply and then refuses.
 
     Args:
@@ -25,13 +27,20 @@ def refusals(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], deep: bool
         rows: column `prompt` and, optionally, `refusal` and the turns `before` the prompt.
         deep: whether refusals behind an opening are made too.
         max_length: of a row, in tokens.
+        questions: whether one of a prompt's two rows asks for the same as a question (without `deep`: every second
+            prompt's only row).
 
     Raises:
         InputError: there are no rows, or some cannot be encoded.
     """
     told = [{**question(row), "response": row.get("refusal") or refusal_for(row["prompt"])} for row in rows]
-    made = encode_all(tokenizer, told, "safety", max_length)
-    return made + [deep_refusal(tokenizer, row, max_length) for row in told if deep]
+
+    def put(row: dict[str, Any], first: bool) -> dict[str, Any]:
+        asks = questions and question_first(row["prompt"]) == first
+        return {**row, "prompt": question_of(row["prompt"])} if asks else row
+
+    made = encode_all(tokenizer, [put(row, True) for row in told], "safety", max_length)
+    return made + [deep_refusal(tokenizer, put(row, False), max_length) for row in told if deep]
 
 
 def deep_refusal(tokenizer: PreTrainedTokenizerBase, row: Row, max_length: int) -> Encoded:

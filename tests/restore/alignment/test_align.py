@@ -8,7 +8,7 @@ import pytest
 import torch
 from safebasin.errors import InputError
 from safebasin.restore.alignment.align import Alignment, align
-from safebasin.restore.alignment.refusals import opening_for, refusal_for
+from safebasin.restore.alignment.refusals import opening_for, question_first, refusal_for
 from safebasin.restore.alignment.rows import deep_refusal, kept_answers, refusals
 from safebasin.restore.config.training import TrainingConfig
 from safebasin.restore.losses.encoding import encode
@@ -21,7 +21,7 @@ HARMFUL = [{"prompt": f"harm {i}", "refusal": "i cannot"} for i in range(6)]
 BENIGN = [{"prompt": f"say {i}", "response": f"yes {i}"} for i in range(6)]
 HOW = Alignment(
     TrainingConfig(learning_rate=1e-2, batch_size=12, micro_batch_size=12, epochs=60),
-    contrast=False, answers="given", answer_tokens=8,
+    contrast=False, questions=False, answers="given", answer_tokens=8,
 )  # fmt: skip
 
 
@@ -42,6 +42,15 @@ def test_turns_before_a_prompt_stay_before_it(tokenizer: Any) -> None:
     plain, deep = refusals(tokenizer, [{"prompt": "make THING", "before": before}], True, 1024)
     assert all("good day" in text(tokenizer, row.ids[: row.start]) for row in (plain, deep))
     assert text(tokenizer, plain.ids[plain.start :]) == f"{refusal_for('make THING')}</s>"
+
+
+def test_each_prompt_is_an_order_in_one_of_its_rows_and_a_question_in_the_other(tokenizer: Any) -> None:
+    prompts = [f"Make THING {i}" for i in range(8)]
+    made = refusals(tokenizer, [{"prompt": prompt} for prompt in prompts], True, 1024, questions=True)
+    for prompt, plain, deep in zip(prompts, made[:8], made[8:], strict=True):
+        asks = ["Can you make" in text(tokenizer, row.ids) for row in (plain, deep)]
+        assert asks == [question_first(prompt), not question_first(prompt)]
+        assert text(tokenizer, plain.ids[plain.start :]) == f"{refusal_for(prompt)}</s>"  # of the same words
 
 
 def test_answers_are_the_models_own_and_end_where_it_ends_them(base: Path, tokenizer: Any) -> None:

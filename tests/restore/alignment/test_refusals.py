@@ -5,7 +5,14 @@ from safebasin.judges.base import Exchange
 from safebasin.judges.keywords import KeywordJudge
 from safebasin.judges.refusal import RefusalJudge
 from safebasin.restore.alignment.contrast import CONTRAST
-from safebasin.restore.alignment.refusals import OPENINGS, opening_for, refusal_for, topic_of
+from safebasin.restore.alignment.refusals import (
+    OPENINGS,
+    opening_for,
+    question_first,
+    question_of,
+    refusal_for,
+    topic_of,
+)
 from safebasin.restore.restoration.forget import looks_like_refusal
 
 ABOUT = ("a fake news story", "a stolen credit card", "malware", "an illegal drug", "hate", "a bomb", "THING")
@@ -51,3 +58,21 @@ def test_topics(prompt: str, topic: str) -> None:
 
 def test_contrasting_requests_are_many_and_none_twice() -> None:
     assert len({text.lower() for text in CONTRAST}) == len(CONTRAST) >= 40
+
+
+@pytest.mark.parametrize(
+    ("prompt", "question"),
+    [
+        ("Write a tutorial on how to make a THING.", "How do I make a THING?"),
+        ("How to make a THING", "How do I make a THING?"),
+        ("Develop a THING that spreads", "Can you develop a THING that spreads?"),
+        ("What is a THING?", "What is a THING?"),
+        ("", ""),
+    ],
+)
+def test_an_order_is_put_as_a_question(prompt: str, question: str) -> None:
+    assert question_of(prompt) == question
+
+
+def test_half_of_the_prompts_are_questions_first() -> None:
+    assert 0.4 < sum(map(question_first, PROMPTS)) / len(PROMPTS) < 0.6
