@@ -22,10 +22,10 @@ from ..stages.asking import Asker, asker_for, requests_of
 from ..stages.costs import Speed, Work, size_of, speed_of
 from ..stages.estimates import Rows, estimate
 from ..stages.generate import JUDGED, task_infos
-from ..stages.gguf import gguf_in
+from ..stages.gguf import dequantised_before, gguf_in
 from ..stages.memory import device_of, memory_plan
 from ..stages.models import ModelSource
-from ..stages.presets import PRESETS
+from ..stages.presets import PRESETS, preset_file
 from ..stages.replicas import preset_of
 from ..terminal.plan_view import plan_table
 from ..terminal.quiet import quiet
@@ -68,8 +68,9 @@ def at_hand(name: str, revision: str | None = None) -> Path | None:
     try:
         if is_sandbox(name):
             return model_folder(name)
-        if name in PRESETS or gguf_in(name) is not None:
-            return None  # dequantised as the run begins
+        file = preset_file(name) if name in PRESETS else gguf_in(name)
+        if file is not None:
+            return dequantised_before(file)
     except InputError:
         return None
     return local_folder(name, revision)

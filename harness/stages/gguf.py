@@ -15,7 +15,7 @@ from ...tasks.sandbox.location import cache_folder
 from ..store.digests import file_digest
 from ..store.files import finished_folder
 
-__all__ = ["dequantised", "gguf_in", "origin_of"]
+__all__ = ["dequantised", "dequantised_before", "gguf_in", "origin_of"]
 
 ORIGIN = "gguf_origin.json"
 MAGIC = b"GGUF"
@@ -55,11 +55,21 @@ def dequantised(path: Path) -> Path:
     if find_spec("gguf") is None:
         raise InputError(f"Reading {path} needs the package gguf. Run: pip install 'safebasin[gguf]'.")
     digest = file_digest(path)
-    folder = cache_folder() / "gguf" / digest[:16]
+    folder = _folder(digest)
     if not (folder / ORIGIN).is_file():
         with finished_folder(folder) as scratch:
             _write(path, digest, scratch)
     return folder
+
+
+def dequantised_before(path: Path) -> Path | None:
+    """The folder that `dequantised` made of a file, where it has; nothing is made."""
+    folder = _folder(file_digest(path)) if path.is_file() else None
+    return folder if folder and (folder / ORIGIN).is_file() else None
+
+
+def _folder(digest: str) -> Path:
+    return cache_folder() / "gguf" / digest[:16]
 
 
 def origin_of(folder: Path) -> dict[str, Any] | None:

