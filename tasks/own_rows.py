@@ -1,5 +1,6 @@
 """Loss on the user's own rows, given by `--metadata '{"eval_rows": "/path"}'` or `data.eval_rows` of a config."""
 
+import json
 from typing import Any
 
 from ..errors import InputError
@@ -10,7 +11,10 @@ __all__ = ["load"]
 
 
 def load(**metadata: Any) -> dict[str, Any]:
-    """lm-eval `custom_dataset` of `rows_eval_loss`. Metadata read: `eval_rows`, a file (`FILE[first:end]` is a part).
+    """lm-eval `custom_dataset` of `rows_eval_loss`.
+
+    Metadata read: `eval_rows`, a file (`FILE[first:end]` is a part), and `eval_columns`, a mapping from role to column
+    where their names do not tell, or the same as JSON.
 
     Raises:
         InputError: none is named, or its rows are unusable.
@@ -18,5 +22,7 @@ def load(**metadata: Any) -> dict[str, Any]:
     source = metadata.get("eval_rows")
     if not source:
         raise InputError("The task rows_eval_loss needs rows to take the loss on. Name a file as data.eval_rows.")
-    rows = read_rows(str(source), ("prompt", "response")).rows
+    columns = metadata.get("eval_columns") or {}
+    columns = json.loads(columns) if isinstance(columns, str) else columns
+    rows = read_rows(str(source), ("prompt", "response"), columns).rows
     return as_test_split([{"prompt": row["prompt"], "response": row["response"]} for row in rows])

@@ -125,6 +125,7 @@ def _idle_columns(config: RunConfig) -> Iterator[Fault]:
         ("data.safety_columns", "data.safety", data.safety_columns),
         ("data.retain_columns", "data.retain", data.retain_columns),
         ("data.validation_columns", "data.validation", data.validation_columns),
+        ("data.eval_columns", "data.eval_rows", data.eval_columns),
     )
     for at, of, columns in maps:
         if columns and of not in own:

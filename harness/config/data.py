@@ -212,7 +212,7 @@ def own_sources(config: RunConfig) -> dict[str, tuple[str, tuple[str, ...], Mapp
     if data.retain:
         found["data.retain"] = (data.retain, EXCHANGES, data.retain_columns)
     if data.eval_rows:
-        found["data.eval_rows"] = (data.eval_rows, EXCHANGES, {})
+        found["data.eval_rows"] = (data.eval_rows, EXCHANGES, data.eval_columns)
     for number, spec in enumerate(config.models):
         if spec.align and spec.align.benign:
             needs = EXCHANGES if spec.align.answers == "given" else PROMPTS

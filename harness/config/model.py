@@ -151,6 +151,8 @@ class DataConfig(Frozen):
     xstest_csv: UserPath | None = None
     eval_rows: UserPath | None = None
     """Own rows, a file, on which the task `rows_eval_loss` takes the loss."""
+    eval_columns: dict[Text, Text] = Field(default_factory=dict)
+    """As `finetune.columns`, of `eval_rows`."""
     hex_phi_dir: UserPath | None = None
     """Folder with HEx-PHI's category_1.csv … category_11.csv."""
     benchmarks_dir: UserPath | None = None
@@ -160,8 +162,13 @@ class DataConfig(Frozen):
     def files(self) -> dict[str, str]:
         """The local copies that were given, by the metadata key under which tasks look for them."""
         own = ("safety", "validation", "retain")
-        given = self.model_dump(exclude={*own, *(f"{name}_columns" for name in own)})
+        given = self.model_dump(exclude={*own, *(f"{name}_columns" for name in (*own, "eval"))})
         return {key: path for key, path in given.items() if path}
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What tasks are told of the data: `files`, and the columns of own rows as JSON."""
+        return {**self.files, **({"eval_columns": json.dumps(self.eval_columns)} if self.eval_columns else {})}
 
 
 class TaskLists(Frozen):

@@ -141,7 +141,7 @@ def loaded_tasks(tasks: Sequence[TaskInfo], config: RunConfig, tokenizer: str) -
     manager = TaskManager(
         include_path=folders,
         include_defaults=any(task.path is None for task in tasks),
-        metadata={"tokenizer": tokenizer, **config.data.files},
+        metadata={"tokenizer": tokenizer, **config.data.metadata},
     )
     loaded = dict(manager.load([task.name for task in tasks]))
     for task in loaded["tasks"].values():

@@ -68,7 +68,7 @@ def prompts_of(task: TaskInfo, config: RunConfig, model: str = "") -> tuple[str,
 def _metadata(task: TaskInfo, config: RunConfig, model: str) -> dict[str, Any]:
     """What lm-eval would hand to the loader; k = 0, because then a prefilling task needs no tokenizer."""
     scalars = {key: value for key, value in task.metadata.items() if isinstance(value, str | int | float)}
-    return {**scalars, **config.data.files, "tokenizer": model, "k": 0, "fixed_k": 0}
+    return {**scalars, **config.data.metadata, "tokenizer": model, "k": 0, "fixed_k": 0}
 
 
 @lru_cache(maxsize=16)

@@ -13,6 +13,7 @@ from safebasin.errors import InputError
 from safebasin.harness.config import task_checks
 from safebasin.harness.config.data import TASK_SPLITS, benign_rows, own_rows, rows_for, said
 from safebasin.harness.config.load import RunConfig, load_config
+from safebasin.tasks.own_rows import load as loader
 
 SANDBOX = Path(__file__).resolve().parents[3] / "configs" / "sandbox.yaml"
 MINIMAL = """
@@ -90,15 +91,16 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "data" / name).parent.mkdir(parents=True)
         (tmp_path / "data" / name).write_text(text)
     monkeypatch.setenv("SAFEBASIN_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("SAFEBASIN_ADVBENCH_CSV", str(tmp_path / "data" / "advbench" / "harmful_behaviors.csv"))
     return tmp_path / "data"
 
 
 def test_the_shipped_configs_suit_the_installed_methods_and_judges(data_folder: Path) -> None:
-    for path in SANDBOX.parent.glob("*.yaml"):
+    for path in SANDBOX.parent.rglob("*.yaml"):
         load_config(path)
 
 
-@pytest.mark.parametrize("name", ["smollm2", "smollm2-small"])
+@pytest.mark.parametrize("name", ["smollm2", "smollm2-seeds", "smollm2-small"])
 def test_the_configs_of_the_real_model_train_align_and_measure_on_rows_of_their_own(
     data_folder: Path, name: str
 ) -> None:
@@ -354,6 +356,18 @@ def test_what_is_wrong_with_an_alignment(load: Load, align: str, message: str) -
 def test_the_loss_on_own_rows_needs_rows(load: Load) -> None:
     with pytest.raises(InputError, match=r"data.eval_rows: rows_eval_loss takes the loss on the rows of this file"):
         load("tasks.utility=[rows_eval_loss]")
+
+
+def test_the_columns_of_the_rows_for_the_loss_can_be_named(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "held.csv").write_text("inquiry,said,other\na,b,c\n")
+    rows = f"data.eval_rows={tmp_path / 'held.csv'}"
+    with pytest.raises(InputError, match=r"data.eval_rows: .*held.csv'"):
+        load("tasks.utility=[rows_eval_loss]", rows)
+    config = load("tasks.utility=[rows_eval_loss]", rows, "data.eval_columns={prompt: inquiry, response: said}")
+    (row,) = loader(**config.data.metadata)["test"]
+    assert row == {"prompt": "a", "response": "b"}
+    with pytest.raises(InputError, match=r"data.eval_columns: data.eval_rows names no rows of your own"):
+        load("data.eval_columns={prompt: inquiry}")
 
 
 def test_tasks_from_a_folder_and_from_lm_eval(load: Load, tmp_path: Path) -> None:
