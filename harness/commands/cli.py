@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from ...errors import InputError, StorageError, check_disk
 from ..terminal.console import safe_console
-from . import exporting, judging, review, statistics
+from . import exporting, init, judging, review, statistics
 from . import store as store_commands
 from .shared import StoreOption, console_of_output
 
@@ -121,6 +121,7 @@ def report(
         report_together(folders, output, console_of_output(), store, reference, labels)
 
 
+init.add_to(app)
 judging.add_to(app)
 statistics.add_to(app)
 review.add_to(app)

@@ -63,15 +63,24 @@ def check_methods(config: RunConfig) -> Iterator[Fault]:
             yield Fault(at, f"unknown method '{spec.name}'. {suggest(spec.name, [BASE, *known])}")
         else:
             yield from _setting_faults(place, spec.name, spec.settings)
-            adapter = spec.settings.get("adapter") if spec.name == "lora" else None
-            if isinstance(adapter, str) and not (Path(adapter) / "adapter_config.json").is_file():
-                yield Fault(f"{place}.adapter", f"'{adapter}' is no PEFT adapter folder")
+            yield from _given_faults(place, spec)
         if spec.start and spec.name in known:
             yield from _start_faults(f"{place}.start", spec, config, known)
         if label in config.labels[:i]:
             yield Fault(
                 at, f"the row '{label}' is there already; take one out, or tell them apart by a `label` setting"
             )
+
+
+def _given_faults(place: str, spec: MethodSpec) -> Iterator[Fault]:
+    """Weights that are taken over are there."""
+    for name, key, file, what in (
+        ("lora", "adapter", "adapter_config.json", "PEFT adapter folder"),
+        ("full", "model", "config.json", "folder of a whole model"),
+    ):
+        folder = spec.settings.get(key) if spec.name == name else None
+        if isinstance(folder, str) and not (Path(folder) / file).is_file():
+            yield Fault(f"{place}.{key}", f"'{folder}' is no {what}")
 
 
 def _start_faults(at: str, spec: MethodSpec, config: RunConfig, known: Iterable[str]) -> Iterator[Fault]:

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -98,7 +98,8 @@ def build(
         InputError: the method's settings, data or model are unusable, its data are measured on, or it diverged.
     """
     method: Method = make_method(step.method, step.settings)
-    data = {name: rows_for(name, config, world_of(model.location)) for name in method.needs}
+    needs = () if _given(step.method, step.settings) else method.needs
+    data = {name: rows_for(name, config, world_of(model.location)) for name in needs}
     check_leaks(data, config, model.location)
     finetune = dosed(config.finetune.training(), dose)
     spec = spec_of(step, config, finetune, model, data, parent)
@@ -177,7 +178,7 @@ def spec_of(
         "parent": parent.digest if parent else None,
         "method": step.method,
         "settings": step.settings,
-        "adapter": checkpoint_digest(Path(step.settings["adapter"])) if step.settings.get("adapter") else None,
+        "adapter": checkpoint_digest(Path(given)) if (given := _given(step.method, step.settings)) else None,
         "finetune": asdict(finetune),
         "lora": config.finetune.lora(),
         "seed": step.seed,
@@ -187,6 +188,11 @@ def spec_of(
         "data": {name: digest_of(rows) for name, rows in data.items()},
         "code": [_restore_code(), source_digest([Path(inspect.getfile(registry.load("methods", step.method)))])],
     }
+
+
+def _given(method: str, settings: Mapping[str, Any]) -> str | None:
+    """The folder of weights that a method takes over instead of making them."""
+    return settings.get("model" if method == "full" else "adapter")
 
 
 @cache

@@ -1,6 +1,7 @@
 """Full fine-tuning: every parameter is trained, and the checkpoint is a whole model."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...errors import InputError
@@ -26,6 +27,8 @@ class Full:
     licence: ClassVar[str] = "Apache-2.0"
     needs: ClassVar[tuple[str, ...]] = ("task_train",)
 
+    model: str | None = None
+    """Folder of a whole fine-tuned model to take as it is, instead of training one."""
     learning_rate: float = 2e-5
     """Qi et al.'s for 7B models; a LoRA's would be ten times too large for all parameters."""
     batch_size: int | None = None
@@ -45,9 +48,16 @@ class Full:
     def build(self, context: BuildContext) -> Built:
         """Trains on `task_train` with a response-only loss; saves model and tokenizer in the model's own type.
 
+        Or takes over the model that is given, without a copy of its weights where the disk is the same.
+
         Raises:
             InputError: the model or the rows are unusable, or training diverges.
         """
+        if self.model is not None:
+            from ..models.checkpoint import take_full
+
+            take_full(Path(self.model), context.output)
+            return Built(details={"model": self.model})
         from ..finetuning.whole import train_whole
         from ..losses.encoding import encode_all
         from ..models.checkpoint import save_full

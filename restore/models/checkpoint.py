@@ -1,11 +1,12 @@
 """Checkpoints of both kinds: an adapter to put on a base model, or a whole fine-tuned model."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...errors import InputError
-from .files import files_digest
+from .files import check_files, deciding_files, files_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,6 +20,7 @@ __all__ = [
     "load_start",
     "save_full",
     "save_start",
+    "take_full",
 ]
 
 Kind = Literal["adapter", "full"]
@@ -177,3 +179,21 @@ def full_digest(folder: str | Path) -> str:
     if kind_of(folder) != "full":
         raise InputError(f"'{folder}' holds an adapter, not a whole model.")
     return files_digest(folder)
+
+
+def take_full(source: Path, target: Path) -> None:
+    """Puts a whole model's files into another folder: as hard links, as copies where the disk is another one.
+
+    Raises:
+        InputError: `source` holds no sound whole model.
+    """
+    if kind_of(source) != "full":
+        raise InputError(f"'{source}' is an adapter, no whole model. Give it to `lora: {{adapter: …}}`.")
+    check_files(source)
+    for path in deciding_files(source):
+        place = target / path.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place.hardlink_to(path.resolve())
+        except OSError:  # another disk, or one without links
+            shutil.copy(path, place)

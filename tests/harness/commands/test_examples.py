@@ -16,7 +16,7 @@ EXAMPLES = {
 }
 SAID = {
     "audit": "n = 200: ", "compare": "sandbox_hrr: harmful responses", "judge": "Agreement of judges",
-    "export": "runs/sandbox/leaderboard.tex",
+    "export": "runs/sandbox/leaderboard.tex", "init": "mine.yaml is written, and a run would take it",
     "power": "Prompts that tell 3 % from 8 %",
 }  # fmt: skip
 

@@ -187,3 +187,14 @@ def test_what_needs_an_adapter_says_so(name: str, base: Path, full: Path, benign
     )  # fmt: skip
     with pytest.raises(InputError, match="adapter"):
         make_method(name, {}).build(context)
+
+
+def test_a_model_of_ones_own_is_taken_over_without_rows_and_without_a_copy(
+    full: Path, adapter: Path, context: Any
+) -> None:
+    made = context(data={})
+    assert Full(model=str(full)).build(made).details == {"model": str(full)}
+    assert full_digest(made.output) == full_digest(full)
+    assert (made.output / "model.safetensors").stat().st_nlink > 1 or made.output.stat().st_dev != full.stat().st_dev
+    with pytest.raises(InputError, match="is an adapter, no whole model"):
+        Full(model=str(adapter)).build(context(data={}))
