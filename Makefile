@@ -26,7 +26,7 @@ demo-real: $(VENV)/.installed-real
 	SAFEBASIN_DATA="$(DATA)" $(BIN)/safebasin run configs/$(CONFIG).yaml --output runs/$(CONFIG)
 
 test: check $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 10
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 40
 
 # Without vector units every sum is rounded differently, so the worlds are other worlds: what holds must hold in both.
 test-rounding: $(VENV)/.installed-test

@@ -164,16 +164,20 @@ def _stages(
     table.add_row("answer", f"{len(plan.cells)} cells", _count(answers), _hours(seconds.answer))
     table.add_row("judge", judges, _count(verdicts), _hours(seconds.judge))
     console.print(table)
-    for line in _basis(asked, infos, speed, device):
+    for line in _basis(config, asked, infos, speed, device):
         console.print(Text(line, style="dim"))
 
 
-def _basis(asked: Mapping[str, Work], infos: Mapping[str, TaskInfo], speed: Speed, device: str) -> Iterator[str]:
+def _basis(
+    config: RunConfig, asked: Mapping[str, Work], infos: Mapping[str, TaskInfo], speed: Speed, device: str
+) -> Iterator[str]:
     yield (
         f"Hours: a model of the work (harness/stages/costs.py) at what {device} did just now: {speed.text}. Every "
         "answer is taken to be as long as its task allows, a post-hoc method to cost what a fine-tuning does; nothing "
         "that a store has is taken off (--explain-key tells that)."
     )
+    if aligned := [spec.id for spec in config.models if spec.align]:
+        yield f"Not counted: the alignment of {', '.join(aligned)}, once for all runs that align alike."
     if missing := [task for task in infos if task not in asked]:
         yield f"Not counted, as their requests are not known: {', '.join(missing)}."
 

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 from safebasin.harness.commands.cli import main
 from safebasin.harness.commands.dry_run import rehearse_run
+from safebasin.harness.config.alignment import AlignConfig
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.stages.costs import Size, Speed, Work, answering_seconds, judging_seconds, training_seconds
 
@@ -60,6 +61,13 @@ def test_it_says_what_a_run_would_do_and_makes_nothing(given: RunConfig, tmp_pat
     assert "at what cpu did just now: " in said
     assert "tiny_hrr: as many prompts as its data has" in said
     assert sorted(path for path in tmp_path.rglob("*") if "__pycache__" not in path.parts) == before
+
+
+def test_an_alignment_is_named_as_not_counted(given: RunConfig) -> None:
+    assert "Not counted: the alignment" not in told(given)
+    (model,) = given.models
+    aligned = model.model_copy(update={"align": AlignConfig()})
+    assert f"Not counted: the alignment of {model.id}, once" in told(given.model_copy(update={"models": (aligned,)}))
 
 
 def test_without_a_tokenizer_it_says_so(given: RunConfig) -> None:
