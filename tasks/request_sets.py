@@ -33,7 +33,7 @@ class RequestSet:
     file: str
     """In the hub's repository."""
     key: str
-    """Under which metadata, or `data` in a config, name a local copy: a file, or by `…_dir` the folder that it is in."""
+    """Names a local copy in metadata and in `data` of a config: the file or, if it ends in `_dir`, its folder."""
     columns: tuple[str, ...]
     """The request's column, as the original and the hub's copy call it."""
     categories: tuple[str, ...]
@@ -103,7 +103,7 @@ SETS: dict[str, RequestSet] = {
         HubData(
             "walledai/StrongREJECT",
             "df54272b395ce9e584d2f8140519935425d8549f",
-            _otherwise("strongreject_dataset.csv of the repository alexandrasouly/strongreject", "strongreject_csv"),
+            _otherwise("strongreject_dataset.csv of alexandrasouly/strongreject on GitHub", "strongreject_csv"),
             gated=True,
         ),
         "data/train-00000-of-00001.parquet",

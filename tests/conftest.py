@@ -125,7 +125,7 @@ def request_row(name: str, number: int) -> dict[str, Any]:
 
 @pytest.fixture
 def request_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Stand-ins of the sets of requests by name, of their shapes and counts; HarmBench's standard rows are the odd ones."""
+    """Stand-ins of the sets of requests by name, of their shapes and counts; HarmBench's standard rows are the odd."""
     from safebasin.tasks.request_sets import SETS
 
     for name in ("harmbench", "strongreject"):  # whose digests are of the real requests

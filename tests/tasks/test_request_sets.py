@@ -1,4 +1,4 @@
-"""HarmBench, JailbreakBench, StrongREJECT, OR-Bench, SORRY-Bench: what is loaded, left out and refused, and their tasks."""
+"""The sets of requests that are one file each: what is loaded, left out and refused, and their tasks under lm-eval."""
 
 import csv
 import json
