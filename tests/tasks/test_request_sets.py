@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 from safebasin.errors import InputError
-from safebasin.tasks import request_sets
+from safebasin.tasks import request_rows
 from safebasin.tasks.advbench import advbench_rows
 from safebasin.tasks.catalog import groups, tasks
 from safebasin.tasks.hub import HubData
 from safebasin.tasks.judging import JUDGES_VARIABLE
 from safebasin.tasks.overlap import check_overlap, request_digest
-from safebasin.tasks.request_sets import SETS, load, requests
+from safebasin.tasks.request_rows import load, requests
+from safebasin.tasks.request_sets import SETS
 from safebasin.tasks.splits import SAFETY_ROWS, committed
 
 Copies = dict[str, Path]
@@ -49,9 +50,9 @@ def test_the_hubs_copy_calls_the_request_prompt(
     pd.DataFrame(whole)[["prompt", "category"]].to_parquet(tmp_path / SETS[name].file)
     monkeypatch.delenv(SETS[name].variable, raising=False)
     monkeypatch.setattr(HubData, "file", lambda hub, file: tmp_path / file)
-    request_sets._all_rows.cache_clear()
+    request_rows._all_rows.cache_clear()
     assert [row["prompt"] for row in requests(name)] == [row["prompt"] for row in whole]
-    request_sets._all_rows.cache_clear()
+    request_rows._all_rows.cache_clear()
 
 
 @pytest.mark.parametrize("name", SETS)
