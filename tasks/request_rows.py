@@ -47,7 +47,7 @@ def load(**metadata: Any) -> dict[str, Any]:
     judges_override()  # a mistake in it must not show only after hours of generation
     name = str(metadata["request_set"])
     source = metadata.get(SETS[name].key) if name in SETS else None
-    return as_test_split(requests(name, source, str(metadata.get("advbench_overlap", "leave_out"))))
+    return as_test_split(requests(name, source, str(metadata.get("advbench_overlap", "keep"))))
 
 
 def _local(given: RequestSet, source: str | Path | None) -> Path | None:
