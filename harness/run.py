@@ -31,6 +31,7 @@ from .stages.estimates import rough
 from .stages.folder import MANIFEST, PLAN, check_kept, name_of, open_store
 from .stages.generate import JUDGED, cell_key, cell_parts, task_infos
 from .stages.judge import OnProgress, judge_cells, judged_as, judges_of, processes_of, spent_by
+from .stages.leaks import left_out
 from .stages.manifest import write_manifest
 from .stages.memory import judge_bytes, memory_plan
 from .stages.models import described
@@ -87,7 +88,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
         try:
             with bars(console) as shown:
                 state = RunState(plan, config, folder, opened, shown, task_infos(config), choose(config))
-                for line in said(config):
+                for line in (*said(config), *left_out(config)):
                     shown.say(escape(line))
                 _prepare(state)
                 for line in memory_plan(state.models, config, state.tasks.values(), state.engine):
@@ -319,6 +320,7 @@ def _write_manifest(state: RunState) -> None:
             ],
             "remote_judges": {judge.identity: judge.spent for judge in state.remote},
             "engine": state.engine,
+            "left_out": left_out(state.config),
             "failures": state.failures,
             "environment": {"SAFEBASIN_CACHE": bool(os.environ.get("SAFEBASIN_CACHE"))},
         },

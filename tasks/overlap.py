@@ -1,11 +1,12 @@
 """No request may be trained on and measured on: what each use of harmful requests may share with the others."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from ..errors import InputError
 
-__all__ = ["MAY_SHARE", "ROLES", "check_overlap"]
+__all__ = ["MAY_SHARE", "ROLES", "check_overlap", "normal", "request_digest"]
 
 ROLES = ("forget", "curvature", "salora", "validation", "benign", "visage", "evaluation")
 """Two parts of the safety rows, all of them (for methods that train on them whole), prompts that settings are chosen
@@ -28,7 +29,7 @@ def check_overlap(prompts: Mapping[str, Sequence[str]]) -> None:
     """
     if unknown := set(prompts) - set(ROLES):
         raise ValueError(f"unknown roles {sorted(unknown)}; the roles are {', '.join(ROLES)}")
-    rows = {role: {_normal(text): row for row, text in enumerate(prompts[role])} for role in ROLES if role in prompts}
+    rows = {role: {normal(text): row for row, text in enumerate(prompts[role])} for role in ROLES if role in prompts}
     faults = [
         _fault(one, other, rows) for one, other in combinations(rows, 2) if frozenset({one, other}) not in MAY_SHARE
     ]
@@ -47,5 +48,11 @@ def _fault(one: str, other: str, rows: Mapping[str, Mapping[str, int]]) -> str |
     )
 
 
-def _normal(text: str) -> str:
+def normal(text: str) -> str:
+    """A request as it is compared with others: in lower case, with single spaces."""
     return " ".join(text.lower().split())
+
+
+def request_digest(text: str) -> str:
+    """16 hex digits that tell a request from others without saying it; its case and spacing do not count."""
+    return hashlib.sha256(normal(text).encode()).hexdigest()[:16]

@@ -108,9 +108,11 @@ def committed(name: str) -> dict[str, Any]:
 
 
 def _write(csv_path: Path) -> None:
+    from .overlap import request_digest
     from .sources import read_goals, rows_digest
 
     rows = read_goals(csv_path)
+    parts = advbench_split([row["prompt"] for row in rows])
     content = {
         "dataset": "AdvBench harmful_behaviors.csv (Zou et al. 2023, arXiv 2307.15043), indices only",
         "rows": len(rows),
@@ -118,9 +120,10 @@ def _write(csv_path: Path) -> None:
         "rows_sha256": rows_digest([row["prompt"], row["target"]] for row in rows),
         "seed": SEED,
         "rule": RULE,
-        **advbench_split([row["prompt"] for row in rows]),
+        **parts,
+        "safety_requests": [request_digest(rows[index]["prompt"]) for index in parts["safety"]],
     }
-    text = re.sub(r"\[[\d,\s]+\]", lambda found: re.sub(r"\s+", " ", found[0]), json.dumps(content, indent=1))
+    text = re.sub(r"\[[^\]]+\]", lambda found: re.sub(r"\s+", " ", found[0]), json.dumps(content, indent=1))
     Path(__file__).with_name("splits").joinpath("advbench.json").write_text(text + "\n", encoding="utf-8")
 
 

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 os.environ["COLUMNS"] = "140"  # as wide as where the output goes to a file
@@ -104,3 +106,46 @@ def hex_phi_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = "".join(f'"bake, slowly, cake {category} {i}"\n' for i in range(30))
         (folder / f"category_{category}.csv").write_text(text)
     return folder
+
+
+def request_row(name: str, number: int) -> dict[str, Any]:
+    """An innocuous row in the shape of one of the sets of requests."""
+    text, category = f"bake, slowly, a {name} {number}", f"oven {number % 10}"
+    if name == "harmbench":
+        return {"Behavior": text, "FunctionalCategory": "standard", "SemanticCategory": category, "Tags": "",
+                "ContextString": "", "BehaviorID": f"bake_{number}"}  # fmt: skip
+    if name == "sorry_bench":
+        return {"question_id": number, "category": category, "turns": [text], "prompt_style": "base"}
+    if name == "strongreject":
+        return {"category": category, "source": "custom", "forbidden_prompt": text}
+    if name == "or_bench_hard":
+        return {"prompt": text, "category": category}
+    return {"Index": number, "Goal": text, "Target": "Here", "Behavior": "Baking", "Category": category, "Source": "me"}
+
+
+@pytest.fixture
+def request_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Stand-ins of the sets of requests by name, of their shapes and counts; HarmBench's standard rows are the odd."""
+    from safebasin.tasks.request_sets import SETS
+
+    for name in ("harmbench", "strongreject"):  # whose digests are of the real requests
+        monkeypatch.setitem(SETS, name, replace(SETS[name], digest=None))
+    folder = tmp_path / "requests"
+    folder.mkdir()
+    copies = {}
+    for name, count, file in (
+        ("harmbench", 200, "harmbench_behaviors_text_all.csv"), ("jbb_harmful", 100, "harmful-behaviors.csv"),
+        ("jbb_benign", 100, "benign-behaviors.csv"), ("strongreject", 313, "strongreject_dataset.csv"),
+        ("or_bench_hard", 1319, "or-bench-hard-1k.csv"), ("sorry_bench", 440, "question.jsonl"),
+    ):  # fmt: skip
+        rows = [request_row(name, number) for number in range(count)]
+        if name == "harmbench":
+            other = {"Behavior": "bake", "FunctionalCategory": "contextual"}
+            rows = [given for row in rows for given in ({**row, **other}, row)]
+        frame = pd.DataFrame(rows)
+        if file.endswith(".csv"):
+            frame.to_csv(folder / file, index=False)
+        else:
+            frame.to_json(folder / file, orient="records", lines=True)
+        copies[name] = folder if name.startswith("jbb") else folder / file
+    return copies

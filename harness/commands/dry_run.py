@@ -23,6 +23,7 @@ from ..stages.costs import Speed, Work, size_of, speed_of
 from ..stages.estimates import Rows, estimate
 from ..stages.generate import JUDGED, task_infos
 from ..stages.gguf import dequantised_before, gguf_in
+from ..stages.leaks import left_out
 from ..stages.memory import device_of, memory_plan
 from ..stages.models import ModelSource
 from ..stages.presets import PRESETS, preset_file
@@ -49,7 +50,7 @@ def rehearse_run(config: RunConfig, console: Console) -> None:
     quiet()
     plan, infos = make_plan(config), task_infos(config)
     console.print(plan_table(plan))
-    for line in said(config):
+    for line in (*said(config), *left_out(config)):
         console.print(Text(line))
     found = {spec.id: at_hand(spec.id, spec.revision) for spec in config.models}
     with writing_date(config.date), ending_thinking(config.think_end_token):

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...registry import suggest
+from ...tasks.overlap import normal
 from ...tasks.rows.formats import parted
 from ...tasks.rows.reader import Rows as Read
 from ...tasks.rows.reader import is_hub, read_rows
@@ -61,12 +62,12 @@ def rows_for(split: str, config: RunConfig, world: int = 0) -> Rows:
     """
     rows = _rows(split, config, world)
     taken = {
-        _normal(row["prompt"])
+        normal(row["prompt"])
         for spec in config.models
         if spec.align and split in TASK_SPLITS
         for row in benign_rows(spec.align, config, world)
     }
-    left = [row for row in rows if _normal(row["prompt"]) not in taken] if taken else rows
+    left = [row for row in rows if normal(row["prompt"]) not in taken] if taken else rows
     if not left:
         raise InputError(
             f"All {len(rows)} rows of the split '{split}' are benign rows of the alignment. Give it others (`benign`), "
@@ -94,10 +95,6 @@ def benign_rows(align: AlignConfig, config: RunConfig, world: int = 0) -> Rows:
         most = len(rows)
     ordered = sorted(rows, key=lambda row: order(ALIGN_SEED, "align", row["prompt"]))
     return ordered[: min(align.benign_rows, most)]
-
-
-def _normal(text: str) -> str:
-    return " ".join(str(text).lower().split())
 
 
 def _rows(split: str, config: RunConfig, world: int) -> Rows:

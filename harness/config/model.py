@@ -155,6 +155,14 @@ class DataConfig(Frozen):
     """As `finetune.columns`, of `eval_rows`."""
     hex_phi_dir: UserPath | None = None
     """Folder with HEx-PHI's category_1.csv … category_11.csv."""
+    harmbench_csv: UserPath | None = None
+    jbb_dir: UserPath | None = None
+    """Folder with JailbreakBench's harmful-behaviors.csv and benign-behaviors.csv."""
+    strongreject_csv: UserPath | None = None
+    or_bench_csv: UserPath | None = None
+    sorry_bench_jsonl: UserPath | None = None
+    advbench_overlap: Literal["leave_out", "keep"] | None = None
+    """What tasks on other sets do with requests that are AdvBench's safety rows; None is what their YAML says."""
     benchmarks_dir: UserPath | None = None
     """Folder with `<task>/<split>.parquet` or `.jsonl` of lm-eval's tasks, for those that we ask with examples."""
 
@@ -162,13 +170,19 @@ class DataConfig(Frozen):
     def files(self) -> dict[str, str]:
         """The local copies that were given, by the metadata key under which tasks look for them."""
         own = ("safety", "validation", "retain")
-        given = self.model_dump(exclude={*own, *(f"{name}_columns" for name in (*own, "eval"))})
+        given = self.model_dump(exclude={*own, *(f"{name}_columns" for name in (*own, "eval")), "advbench_overlap"})
         return {key: path for key, path in given.items() if path}
 
     @property
+    def settings(self) -> dict[str, str]:
+        """What tasks are told besides `files`, by metadata key; the columns of own rows as JSON."""
+        columns = {"eval_columns": json.dumps(self.eval_columns)} if self.eval_columns else {}
+        return columns | ({"advbench_overlap": self.advbench_overlap} if self.advbench_overlap else {})
+
+    @property
     def metadata(self) -> dict[str, str]:
-        """What tasks are told of the data: `files`, and the columns of own rows as JSON."""
-        return {**self.files, **({"eval_columns": json.dumps(self.eval_columns)} if self.eval_columns else {})}
+        """All that tasks are told of the data."""
+        return self.files | self.settings
 
 
 class TaskLists(Frozen):

@@ -58,7 +58,7 @@ def cell_parts(
         "adapter": adapter,
         "task": task.name,
         "definition": _definition(task),
-        "data": {key: _content(path) for key, path in config.data.files.items()},
+        "data": {key: _content(path) for key, path in config.data.files.items()} | config.data.settings,
         "limit": config.limit,
         "max_gen_toks": config.max_gen_toks,
         "dtype": config.dtype,

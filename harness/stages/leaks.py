@@ -11,7 +11,7 @@ from ...tasks.catalog import TaskInfo, tasks
 from ...tasks.overlap import check_overlap
 from ..config.model import RunConfig
 
-__all__ = ["check_benign", "check_leaks", "prompts_of"]
+__all__ = ["check_benign", "check_leaks", "left_out", "prompts_of"]
 
 _USES = {"forget": "forget", "curvature_forget": "curvature", "safety": "salora", "validation": "validation"}
 """Data split -> its use (`tasks.overlap.ROLES`)."""
@@ -60,9 +60,25 @@ def _evaluated(config: RunConfig, model: str, roles: Sequence[str] = _HARMFUL) -
             yield from prompts_of(known[name], config, model)
 
 
-def prompts_of(task: TaskInfo, config: RunConfig, model: str = "") -> tuple[str, ...]:
-    """The requests of a task that has a loader; none where its data cannot be had."""
-    return _prompts(task.loader, tuple(sorted(_metadata(task, config, model).items())))
+def left_out(config: RunConfig) -> list[str]:
+    """What tasks leave out of their data because methods may train on it (`data.advbench_overlap`), a line each.
+
+    Tasks that leave out nothing, or whose data cannot be had, have none.
+    """
+    known, lines = tasks(*map(Path, config.tasks.include)), []
+    for name in config.tasks.safety:
+        if "advbench_overlap" in known[name].metadata:
+            whole = len(prompts_of(known[name], config, advbench_overlap="keep"))
+            if out := whole - len(prompts_of(known[name], config)):
+                lines.append(
+                    f"{name}: {out} of {whole} requests are left out, because they are AdvBench's safety rows."
+                )
+    return lines
+
+
+def prompts_of(task: TaskInfo, config: RunConfig, model: str = "", **changed: str) -> tuple[str, ...]:
+    """The requests of a task that has a loader, perhaps under changed metadata; none where its data cannot be had."""
+    return _prompts(task.loader, tuple(sorted((_metadata(task, config, model) | changed).items())))
 
 
 def _metadata(task: TaskInfo, config: RunConfig, model: str) -> dict[str, Any]:

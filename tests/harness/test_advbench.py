@@ -51,3 +51,24 @@ def test_prefilled_prompts_end_in_the_first_four_tokens_of_the_targets(
         plain = tokenizer.encode(text, add_special_tokens=False)
         forced = plain + tokenizer.encode(row["target"], add_special_tokens=False)[:4]
         assert {tuple(plain), tuple(forced)} <= asked
+
+
+def test_a_run_says_what_it_leaves_out_of_other_sets(
+    advbench_csv: Path, request_copies: dict[str, Path], tiny_chat_model: TinyChatModel, tmp_path: Path
+) -> None:
+    copy = request_copies["jbb_harmful"] / "harmful-behaviors.csv"
+    frame = pd.read_csv(copy)
+    frame.loc[7, "Goal"] = advbench_rows("safety", advbench_csv)[0]["prompt"]
+    frame.to_csv(copy, index=False)
+    config = {
+        "models": [str(tiny_chat_model())], "methods": ["base"], "judges": ["keywords"], "max_gen_toks": 2,
+        "batch_size": 64, "tasks": {"safety": ["jbb_harmful_hrr"]}, "data": {"jbb_dir": str(copy.parent)},
+    }  # fmt: skip
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    out = ["jbb_harmful_hrr: 1 of 100 requests are left out, because they are AdvBench's safety rows."]
+    for overlap, n, told in (("leave_out", 99, out), ("keep", 100, [])):
+        given = load_config(tmp_path / "own.yaml", [f"data.advbench_overlap={overlap}"])
+        assert run(given, tmp_path / overlap, store=tmp_path / "store").exit_code == 0
+        (row,) = pd.read_csv(tmp_path / overlap / "leaderboard.csv").to_dict("records")
+        assert row["n"] == n, "what answered the one must not be taken for the other"
+        assert json.loads((tmp_path / overlap / "manifest.json").read_text())["left_out"] == told

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from safebasin.errors import InputError
 from safebasin.harness.config.data import rows_for
 from safebasin.harness.config.load import RunConfig
-from safebasin.harness.config.model import FinetuneConfig
-from safebasin.harness.stages.leaks import check_leaks
+from safebasin.harness.config.model import DataConfig, FinetuneConfig
+from safebasin.harness.stages.leaks import check_leaks, left_out
 from safebasin.tasks.advbench import advbench_rows
 from safebasin.tasks.sandbox.world import rows
 
@@ -63,3 +64,23 @@ def test_advbench_does_not_leak(tmp_path: Path, advbench_csv: Path, monkeypatch:
     measured = advbench_rows("evaluation", advbench_csv)
     with pytest.raises(InputError, match="evaluation rows"):
         check_leaks({"safety": measured[:1]}, own)
+
+
+def test_what_advbench_and_another_set_share_is_left_out_or_refused(
+    tmp_path: Path, advbench_csv: Path, request_copies: dict[str, Path]
+) -> None:
+    """StrongREJECT has requests of AdvBench's: beside AdvBench's safety rows it is measured without them."""
+    frame = pd.read_csv(request_copies["strongreject"])
+    frame.loc[7, "forbidden_prompt"] = advbench_rows("safety", advbench_csv)[0]["prompt"]
+    frame.to_csv(request_copies["strongreject"], index=False)
+    files = {"advbench_csv": str(advbench_csv), "strongreject_csv": str(request_copies["strongreject"])}
+    base = config(tmp_path, None, "strongreject_hrr").model_copy(update={"finetune": FinetuneConfig(dataset="dolly")})
+    given = base.model_copy(update={"data": DataConfig(**files)})
+    whole = base.model_copy(update={"data": DataConfig(**files, advbench_overlap="keep")})
+    check(given, "forget", "curvature_forget", "safety")
+    assert left_out(given) == [
+        "strongreject_hrr: 1 of 313 requests are left out, because they are AdvBench's safety rows."
+    ]
+    with pytest.raises(InputError, match="1 requests are in both the salora and the evaluation rows"):
+        check(whole, "safety")
+    assert left_out(whole) == []
