@@ -2,7 +2,7 @@
 
 - Answers of the hf engine to real prompts, stored, over `model.generate` on the same prompts in the order of the file,
   at the same batch size.
-- A restoration by the default estimator on rows of real lengths, over the bare passes that it makes.
+- A restoration by the published estimator on rows of real lengths, over the bare passes that it makes.
 
     python benchmarks/real_model.py --model FOLDER --adapter FOLDER --data FOLDER [--rounds 3] [--threads 1]
 
@@ -31,7 +31,9 @@ from safebasin.restore.losses.of_model import Losses
 from safebasin.restore.models.loading import load_adapter, load_base, load_tokenizer
 from safebasin.restore.models.prepare import trainable_adapter
 
-COUNTS = dict(zip(SETS, (16, 16, 8, 8, 24), strict=True))
+COUNTS = dict(zip(SETS, (8, 8, 8, 8, 16), strict=True))
+CONFIG = RestoreConfig.from_preset("paper", iterations=1, pairs=4, min_pairs=1, batch_size=8, micro_batch_size=4)
+"""An iteration of the published method on fewer rows."""
 
 
 def prompts(data: Path, count: int) -> list[str]:
@@ -73,7 +75,7 @@ def answers(model: Any, tokenizer: Any, asked: list[str], batch: int, tokens: in
 
 
 def restoration(model: Any, tokenizer: Any, data: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of one iteration of the default and of its passes."""
+    """Seconds of one iteration and of its passes."""
     goals = pd.read_csv(data / "advbench" / "harmful_behaviors.csv")["goal"]
     benign = pd.read_json(data / "alpaca_eval" / "text_davinci_003.jsonl", lines=True).to_dict("records")
     rows, taken = {}, 0
@@ -83,9 +85,8 @@ def restoration(model: Any, tokenizer: Any, data: Path, rounds: int) -> dict[str
         else:
             given, taken = benign[taken : taken + count], taken + count
         rows[name] = encode_all(tokenizer, given, name)
-    config = RestoreConfig(iterations=1, micro_batch_size=4)
     with trainable_adapter(model) as parameters:
-        made = Restoration(Losses(model, parameters, rows, tokenizer.pad_token_id, config.micro_batch_size, 0), config)
+        made = Restoration(Losses(model, parameters, rows, tokenizer.pad_token_id, CONFIG.micro_batch_size, 0), CONFIG)
         with noted_passes() as passes:
             made.run()
         lengths = sorted(int(row) for batch, _ in passes for row in batch.attention_mask.sum(1))
