@@ -71,7 +71,8 @@ def results(make: Callable[..., MethodResult]) -> list[MethodResult]:
         make(
             *(name, stage),
             **{"hrr": letters, "prefill": letters, "over_refusal": "B" * 7 + "R", "sweep": swept(0.2 * i)},
-            **{"metrics": {"facts": 90.0 - i, "eval_loss": 1.0 / (i + 1)}, "minutes": None if i == 0 else 2.5},
+            **{"metrics": {"facts": 90.0 - i, "eval_loss": 1.0 / (i + 1), "boolq_fewshot": i - 1.0}},
+            **{"minutes": None if i == 0 else 2.5},
         )
         for i, (name, (stage, letters)) in enumerate(METHODS.items())
     ]

@@ -136,3 +136,12 @@ def test_what_was_not_measured_has_no_chart(make: Callable[..., MethodResult]) -
     assert [chart.section for chart in found] == ["Harm", "Outcomes"]
     failed = [make("lora", "fine-tuning", status="failed: no memory")]
     assert charts(Report(results=failed, frame=leaderboard(failed))) == []
+
+
+def test_gains_of_examples_are_bars_of_each_task(make: Callable[..., MethodResult]) -> None:
+    metrics = ({"boolq_fewshot": 2.0, "facts": 9.0}, {"boolq_fewshot": -4.0, "facts": 9.0})
+    results = [make("lora", "fine-tuning", seed=seed, metrics=metrics[seed]) for seed in (0, 1)]
+    (chart,) = of(Report(results=results, frame=leaderboard(results)), "Few-shot gains")
+    assert values(chart) == [{"method": "lora", "task": "boolq", "gain": -1.0}]
+    plain = [make("lora", "fine-tuning", metrics={"facts": 9.0})]
+    assert of(Report(results=plain, frame=leaderboard(plain)), "Few-shot gains") == []
