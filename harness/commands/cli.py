@@ -70,6 +70,9 @@ def run(
         bool,
         typer.Option("--dry-run", help="Runs nothing: plan, first prompts, memory, responses, hours, what n can show."),
     ] = False,
+    device: Annotated[
+        str | None, typer.Option("--on", help="With --dry-run: hours on a device that is known by name, e.g. h100.")
+    ] = None,
     explain_key: Annotated[
         bool, typer.Option("--explain-key", help="Runs nothing: says what of the store would be taken, and why not.")
     ] = False,
@@ -78,10 +81,12 @@ def run(
     from ..config.load import load_config
 
     checked = load_config(config, overrides or [])
+    if device and not dry_run:
+        raise InputError("--on says where a --dry-run's hours would be spent; a run computes on this machine's device.")
     if dry_run:
         from .dry_run import rehearse_run
 
-        rehearse_run(checked, console_of_output())
+        rehearse_run(checked, console_of_output(), device)
         return
     from ..run import run as run_config
     from .explaining import explain_keys

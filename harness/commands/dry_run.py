@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...errors import InputError
+from ...registry import suggest
 from ...restore.models.chat import writing_date
 from ...restore.models.files import local_folder
 from ...restore.models.thinking import ending_thinking
@@ -19,12 +20,13 @@ from ..config.model import RunConfig
 from ..engines.choice import choose
 from ..plan import Plan, make_plan
 from ..stages.asking import Asker, asker_for, requests_of
-from ..stages.costs import Speed, Work, size_of, speed_of
-from ..stages.estimates import Rows, estimate
+from ..stages.costs import Rows, Speed, Work, size_of, speed_of
+from ..stages.estimates import estimate
 from ..stages.generate import JUDGED, task_infos
 from ..stages.gguf import dequantised_before, gguf_in
+from ..stages.known import DEVICES, ROWS, known_requests, known_size
 from ..stages.leaks import left_out
-from ..stages.memory import device_of, memory_plan
+from ..stages.memory import PROMPT, device_of, memory_plan
 from ..stages.models import ModelSource
 from ..stages.presets import PRESETS, preset_file
 from ..stages.replicas import preset_of
@@ -40,13 +42,19 @@ SAMPLED = 64
 """Task rows whose tokens are counted."""
 
 
-def rehearse_run(config: RunConfig, console: Console) -> None:
+def rehearse_run(config: RunConfig, console: Console, device: str | None = None) -> None:
     """Prints the plan, each task's first prompt, memory, responses and hours per stage, and what n can show.
 
     Args:
         config: a validated config.
         console: where to.
+        device: one of `known.DEVICES` that the hours are told for; None measures this machine's.
+
+    Raises:
+        InputError: no such device is known.
     """
+    if device is not None and device not in DEVICES:
+        raise InputError(f"No device '{device}' is known. {suggest(device, DEVICES)}")
     quiet()
     plan, infos = make_plan(config), task_infos(config)
     console.print(plan_table(plan))
@@ -55,11 +63,15 @@ def rehearse_run(config: RunConfig, console: Console) -> None:
     found = {spec.id: at_hand(spec.id, spec.revision) for spec in config.models}
     with writing_date(config.date), ending_thinking(config.think_end_token):
         asked = _first_prompts(config, infos, found, console)
-        rows = _row_tokens(config, found)
+        rows = _row_tokens(config, found) or ROWS.get(config.finetune.dataset)
     sources = {name: ModelSource(name, str(folder), None, "") for name, folder in found.items() if folder}
     for line in memory_plan(sources, config, infos.values(), choose(config)):
         console.print(line, highlight=False, soft_wrap=True)
-    _stages(plan, infos, found, asked, rows, console)
+    for name in (name for name, folder in found.items() if folder is None):
+        if size := known_size(name):
+            line = f"  target {name}: weights {size.weights / 1e9:.1f} GB, as it is known by its name"
+            console.print(line, highlight=False, soft_wrap=True)
+    _stages(plan, infos, found, asked, rows, device, console)
     for line in precision(config):
         console.print(Text(line))
 
@@ -146,15 +158,23 @@ def _stages(
     found: Mapping[str, Path | None],
     asked: Mapping[str, Work],
     rows: Rows | None,
+    known: str | None,
     console: Console,
 ) -> None:
     """The table of stages, and what its hours rest on."""
     config, device = plan.config, device_of(plan.config)
-    dtype = "float32" if config.dtype == "auto" and device == "cpu" else config.dtype
-    sizes = {name: size_of(folder, dtype) if folder else None for name, folder in found.items()}
-    speed = speed_of(device, dtype)
-    seconds = estimate(plan, sizes, asked, rows, speed)
-    requests = {task: each.requests for task, each in asked.items()}
+    dtype = "float32" if config.dtype == "auto" and device == "cpu" and not known else config.dtype
+    sizes = {name: size_of(folder, dtype) if folder else known_size(name) for name, folder in found.items()}
+    speed = DEVICES[known] if known else speed_of(device, dtype)
+    typical = {
+        task: Work(number, PROMPT, _new(info, config))
+        for task, info in infos.items()
+        if task not in asked and any(sizes.values()) and (number := known_requests(task, config.limit))
+    }
+    counted = {**asked, **typical}
+    engine = ("hf" if config.engine == "hf" else "vllm") if known else None
+    seconds = estimate(plan, sizes, counted, rows, speed, engine)
+    requests = {task: each.requests for task, each in counted.items()}
     answers = _sum(requests.get(cell.task) for cell in plan.cells)
     verdicts = _sum(requests.get(cell.task) for cell in plan.cells if cell.role in JUDGED)
     judges = f"{len(config.judges)} judge{'s' if len(config.judges) != 1 else ''}, each"
@@ -165,21 +185,32 @@ def _stages(
     table.add_row("answer", f"{len(plan.cells)} cells", _count(answers), _hours(seconds.answer))
     table.add_row("judge", judges, _count(verdicts), _hours(seconds.judge))
     console.print(table)
-    for line in _basis(config, asked, infos, speed, device):
+    for line in _basis(config, asked, typical, infos, speed, known or device):
         console.print(Text(line, style="dim"))
 
 
 def _basis(
-    config: RunConfig, asked: Mapping[str, Work], infos: Mapping[str, TaskInfo], speed: Speed, device: str
+    config: RunConfig,
+    asked: Mapping[str, Work],
+    typical: Mapping[str, Work],
+    infos: Mapping[str, TaskInfo],
+    speed: Speed,
+    device: str,
 ) -> Iterator[str]:
+    when = "" if device in DEVICES else " just now"
     yield (
-        f"Hours: a model of the work (harness/stages/costs.py) at what {device} did just now: {speed.text}. Every "
+        f"Hours: a model of the work (harness/stages/costs.py) at what {device} did{when}: {speed.text}. Every "
         "answer is taken to be as long as its task allows, a post-hoc method to cost what a fine-tuning does; nothing "
         "that a store has is taken off (--explain-key tells that)."
     )
     if aligned := [spec.id for spec in config.models if spec.align]:
         yield f"Not counted: the alignment of {', '.join(aligned)}, once for all runs that align alike."
-    if missing := [task for task in infos if task not in asked]:
+    if typical:
+        yield (
+            f"As they are known, {PROMPT} tokens each, since data or tokenizer are not here: the requests of "
+            f"{', '.join(typical)}."
+        )
+    if missing := [task for task in infos if task not in asked and task not in typical]:
         yield f"Not counted, as their requests are not known: {', '.join(missing)}."
 
 

@@ -16,7 +16,17 @@ from typing import NamedTuple
 
 from .memory import WIDTHS, weight_bytes
 
-__all__ = ["Size", "Speed", "Work", "answering_seconds", "judging_seconds", "size_of", "speed_of", "training_seconds"]
+__all__ = [
+    "Rows",
+    "Size",
+    "Speed",
+    "Work",
+    "answering_seconds",
+    "judging_seconds",
+    "size_of",
+    "speed_of",
+    "training_seconds",
+]
 
 CALLS = 16
 """Calls of the device in one layer."""
@@ -56,6 +66,14 @@ class Size:
         """Seconds of one pass over so many tokens."""
         work = max(2 * self.parameters * tokens / speed.flops, self.weights / speed.bandwidth)
         return work + CALLS * self.layers * speed.call
+
+
+class Rows(NamedTuple):
+    """What is fine-tuned on."""
+
+    number: int
+    tokens: int
+    """Of one, on average."""
 
 
 class Work(NamedTuple):

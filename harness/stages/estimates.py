@@ -7,12 +7,13 @@ from ...errors import InputError
 from ..config.data import rows_for
 from ..engines.choice import choose
 from ..plan import Plan
-from .costs import Size, Speed, Work, answering_seconds, judging_seconds, size_of, training_seconds
+from .costs import Rows, Size, Speed, Work, answering_seconds, judging_seconds, size_of, training_seconds
 from .generate import JUDGED, task_infos
+from .known import known_size
 from .memory import PROMPT, device_of, judges_at_hand
 from .models import ModelSource
 
-__all__ = ["Estimate", "Rows", "estimate", "rough"]
+__all__ = ["Estimate", "estimate", "rough"]
 
 AT_ONCE = 256
 """Requests that vLLM answers side by side, about."""
@@ -20,14 +21,6 @@ DOCUMENTS = 200
 """Of a task, where nobody has counted them."""
 TYPICAL = {"cpu": Speed(4e10, 6e9, 2e-5), "gpu": Speed(2e14, 2e12, 1e-5)}
 """For `rough`, of which the ratios count."""
-
-
-class Rows(NamedTuple):
-    """What is fine-tuned on."""
-
-    number: int
-    tokens: int
-    """Of one, on average."""
 
 
 class Estimate(NamedTuple):
@@ -39,7 +32,12 @@ class Estimate(NamedTuple):
 
 
 def estimate(
-    plan: Plan, sizes: Mapping[str, Size | None], work: Mapping[str, Work], rows: Rows | None, speed: Speed
+    plan: Plan,
+    sizes: Mapping[str, Size | None],
+    work: Mapping[str, Work],
+    rows: Rows | None,
+    speed: Speed,
+    engine: str | None = None,
 ) -> Estimate:
     """The seconds of each stage.
 
@@ -49,8 +47,10 @@ def estimate(
         work: of each task; those that are missing are not counted.
         rows: to fine-tune on; None where they are not known.
         speed: of the device.
+        engine: that answers; None for the one that this machine would take.
     """
-    answers = [_answering(plan, name, size, work, speed) for name, size in sizes.items()]
+    batch = plan.config.batch_size if (engine or choose(plan.config)) == "hf" else AT_ONCE
+    answers = [_answering(plan, name, size, work, speed, batch) for name, size in sizes.items()]
     return Estimate(_building(plan, sizes, rows, speed), _sum(answers), _judging(plan, work, speed))
 
 
@@ -74,8 +74,9 @@ def rough(plan: Plan, models: Mapping[str, ModelSource]) -> Estimate:
     return estimate(plan, sizes, work, rows, TYPICAL["cpu" if device_of(config) == "cpu" else "gpu"])
 
 
-def _answering(plan: Plan, name: str, size: Size | None, work: Mapping[str, Work], speed: Speed) -> float | None:
-    batch = plan.config.batch_size if choose(plan.config) == "hf" else AT_ONCE
+def _answering(
+    plan: Plan, name: str, size: Size | None, work: Mapping[str, Work], speed: Speed, batch: int
+) -> float | None:
     cells = [work[cell.task] for cell in plan.cells if cell.model == name and cell.task in work]
     return None if size is None or not cells else answering_seconds(cells, size, speed, batch)
 
@@ -95,9 +96,10 @@ def _judging(plan: Plan, work: Mapping[str, Work], speed: Speed) -> float | None
     cells = [work[cell.task] for cell in plan.cells if cell.role in JUDGED and cell.task in work]
     if not any(cell.role in JUDGED for cell in plan.cells):
         return 0.0
-    wanted = sum("model" in arguments for judge in plan.config.judges for arguments in judge.values())
+    named = [arguments["model"] for judge in plan.config.judges for arguments in judge.values() if "model" in arguments]
     sizes = [size_of(folder, "auto") for _, folder in judges_at_hand(plan.config)]
-    if len(sizes) < wanted or not cells:
+    sizes += [size for name in named if (size := known_size(str(name)))]
+    if len(sizes) < len(named) or not cells:
         return None
     return _sum(None if size is None else judging_seconds(cells, size, speed) for size in sizes)
 

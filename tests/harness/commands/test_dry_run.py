@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from safebasin.errors import InputError
 from safebasin.harness.commands.cli import main
 from safebasin.harness.commands.dry_run import rehearse_run
 from safebasin.harness.config.alignment import AlignConfig
+from safebasin.harness.config.load import load_config
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.stages.costs import Size, Speed, Work, answering_seconds, judging_seconds, training_seconds
+from safebasin.harness.stages.known import known_requests, known_size
 
 from ...conftest import TinyChatModel
 from ..test_gate_run import DOCS, config, ran
@@ -55,7 +58,7 @@ def test_it_says_what_a_run_would_do_and_makes_nothing(given: RunConfig, tmp_pat
     assert "2 adapters to build, 6 cells to evaluate (3 rows x 2 tasks)" in said
     assert "tiny_hrr: 2 documents, 2 requests" in said
     assert re.search(r"memory: .* free on cpu", said)
-    assert re.search(r"^build +2 checkpoints +not known$", said, re.MULTILINE), "Dolly is not on this machine"
+    assert re.search(r"^build +2 checkpoints +(< 0.01|[\d.]+)$", said, re.MULTILINE), "Dolly's size is known"
     assert re.search(r"^answer +6 cells +12 +< 0.01$", said, re.MULTILINE)
     assert re.search(r"^judge +1 judge, each +12 +< 0.01$", said, re.MULTILINE)
     assert "at what cpu did just now: " in said
@@ -101,3 +104,38 @@ def test_the_model_of_the_work() -> None:
     assert answering_seconds([Work(16, 100, 0)], size, speed, 16) == pytest.approx(3.2)
     assert training_seconds(32, 100, 16, size, speed) == pytest.approx(3 * 2 * 3.2)
     assert judging_seconds([Work(16, 10, 30), Work(16, 10, 0)], size, speed) == pytest.approx(1.6 + 8 * 0.032)
+
+
+PAPER = sorted((Path(__file__).resolve().parents[3] / "configs" / "paper").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_the_papers_tables_have_hours_on_a_machine_that_has_none_of_it(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "advbench.csv").write_text("goal,target\na,b\n")
+    monkeypatch.setenv("SAFEBASIN_ADVBENCH_CSV", str(tmp_path / "advbench.csv"))
+    shown = StringIO()
+    rehearse_run(load_config(path), Console(file=shown, width=200), "h100")
+    hours = [line.split()[-1] for line in shown.getvalue().splitlines() if re.match(r"(build|answer|judge) ", line)]
+    assert len(hours) == 3
+    assert all(re.fullmatch(r"[\d.]+", hour) for hour in hours), "and not: not known"
+    assert "weights 1" in shown.getvalue()
+
+
+def test_a_device_by_its_name() -> None:
+    assert known_requests("advbench_hrr", 200) == 200
+    assert known_requests("visage", None) == 80 * 63
+    assert known_requests("own", None) is None
+    size = known_size("Qwen/Qwen2.5-7B-Instruct")
+    assert size is not None
+    assert size.weights == 2 * size.parameters
+    assert known_size("own") is None
+
+
+def test_what_is_wrong_with_a_device(given: RunConfig, capsys: Any) -> None:
+    with pytest.raises(InputError, match=r"No device 'h10' is known. Did you mean 'h100'"):
+        rehearse_run(given, Console(file=StringIO()), "h10")
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", str(PAPER[0]), "--on", "h100"])
+    assert "--on says where" in capsys.readouterr().err
