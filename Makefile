@@ -85,4 +85,4 @@ $(VENV_VLLM)/.installed: pyproject.toml | $(VLLM_BIN)/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_VLLM) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
