@@ -34,6 +34,8 @@ BYTES = (
     b"\xed\xa0\x80",
 )
 
+LABEL_NAMES = [*LABELS]
+
 
 class Reviewed:
     """A run with a sheet that was drawn from it, and files that label the sheet."""
@@ -43,7 +45,7 @@ class Reviewed:
         self.folder = fill(place / "run", plan, lambda cell: "a" * 64)
         add_judge(self.folder, plan)
         self.sheet = export(self.folder, place / "sheet.html", 12, 0).sheet
-        rows = [f"{self.sheet.id},{item.id},{LABELS[i % 5]},=1+{i}\n" for i, item in enumerate(self.sheet.items)]
+        rows = [f"{self.sheet.id},{item.id},{LABEL_NAMES[i % 5]},=1+{i}\n" for i, item in enumerate(self.sheet.items)]
         self.texts = (
             fill_in(place / "sheet.csv", right).read_text(encoding="utf-8"),
             f"sheet,item,label,note\n{''.join(rows)}",
@@ -73,7 +75,7 @@ def changed(text: str, draw: random.Random) -> bytes:
         rows = [*csv.reader(text.splitlines())]
         row = draw.choice(rows)
         if row:
-            row[draw.randrange(len(row))] = draw.choice([*CELLS, *LABELS])
+            row[draw.randrange(len(row))] = draw.choice([*CELLS, *LABEL_NAMES])
         return "\n".join(",".join(row) for row in rows).encode("utf-8", "surrogatepass")
     if draw.random() < 0.5:
         return mutated(text, draw).encode()
