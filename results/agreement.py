@@ -149,8 +149,9 @@ def _agreement(responses: Iterable[tuple[Hashable, bool | None, bool | None]]) -
     parsed, same = int(table.sum()), int(np.trace(table))
     share = 100 * same / parsed if parsed else float("nan")
     ends = (100 * same / n, 100 * (same + n - parsed) / n) if n else (float("nan"),) * 2
+    both, only_a, only_b, neither = map(int, table.ravel())
     return Agreement(
-        *(n, *map(int, table.ravel())),
+        *(n, both, only_a, only_b, neither),
         unparsed_a=unparsed_a,
         unparsed_b=unparsed_b,
         agreement=Estimate(share, *ends),

@@ -1,6 +1,6 @@
 """All verdicts of a run by row and judge, from its store: nothing is judged again."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -59,7 +59,7 @@ def notes_of(judges: Sequence[JudgeRecord]) -> list[JudgeNote]:
 
 def with_verdicts(
     store: Store, cell: str, judges: Sequence[JudgeRecord]
-) -> Iterator[tuple[dict[int, Exchange], list[Mapping[Exchange, Verdict]]]]:
+) -> Iterator[tuple[dict[int, Exchange], list[dict[Exchange, Verdict]]]]:
     """The responses of a cell by document, some at a time, with what each judge is known to say of them."""
     samples = store.each_sample(cell)
     while some := {sample.doc_id: Exchange(sample.prompt, sample.response) for sample in islice(samples, _SOME)}:

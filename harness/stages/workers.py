@@ -72,7 +72,7 @@ def in_processes(work: Work, items: Iterable[Any], processes: int, ask: Ask) -> 
                     _send(worker, _tried(ask, *content))
                     continue
                 yield busy.pop(worker), content
-                if (numbered := next(waiting, None)) is not None:
+                for numbered in islice(waiting, 1):
                     _give(_started(work, started) if kind == "killed" else worker, numbered, busy)
     finally:
         for process in started:
