@@ -5,7 +5,8 @@
 # make worlds   every repair over twelve worlds, at three drifts; hours on two cores
 # make test-worlds   builds twelve sandbox worlds under two settings of the CPU and checks what each of them promises
 # make test-crash   kills runs at 25 moments, fills seven disks, lets two write one store; ten minutes (docs/reliability.md)
-# make test-fuzz   10,000 mutated configs and files of rows; a quarter of an hour
+# make test-fuzz   10,000 mutated configs, files of rows and files of labels; half an hour
+# make test-million   stores, judges and reports up to a million responses: is time linear, and memory under 1 GB?
 # make test-vllm   tests the vLLM engine on the CPU, in an environment of its own; nothing else needs it (docs/vllm.md)
 PYTHON ?= python3
 CONFIG ?= smollm2-small
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 VENV_VLLM := .venv-vllm
 VLLM_BIN := $(VENV_VLLM)/bin
 
-.PHONY: demo demo-real test test-rounding worlds test-worlds test-crash test-fuzz test-vllm vllm-available check clean
+.PHONY: demo demo-real test test-rounding worlds test-worlds test-crash test-fuzz test-million test-vllm vllm-available check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/safebasin run configs/sandbox.yaml --output runs/sandbox
@@ -47,7 +48,11 @@ test-crash: $(VENV)/.installed-test
 		tests/harness/store/test_damage.py
 
 test-fuzz: $(VENV)/.installed-test
-	SAFEBASIN_FUZZ=10000 OMP_NUM_THREADS=1 $(BIN)/pytest -s -n 0 tests/harness/reliability/test_fuzz.py
+	SAFEBASIN_FUZZ=10000 OMP_NUM_THREADS=1 $(BIN)/pytest -s -n 0 tests/harness/reliability/test_fuzz.py \
+		tests/harness/reliability/test_fuzz_labels.py
+
+test-million: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/million.py
 
 test-vllm: $(VENV_VLLM)/.installed
 	OMP_NUM_THREADS=2 $(VLLM_BIN)/pytest tests/vllm --durations 10
@@ -85,4 +90,4 @@ $(VENV_VLLM)/.installed: pyproject.toml | $(VLLM_BIN)/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV_VLLM) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_VLLM) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

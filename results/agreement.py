@@ -8,7 +8,7 @@ over prompts: the answers of several methods to one prompt are not independent.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -129,38 +129,52 @@ def agree(a: Sequence[bool | None], b: Sequence[bool | None], prompts: Sequence[
     Raises:
         ValueError: the lengths differ.
     """
-    prompts = range(len(a)) if prompts is None else prompts
-    tables: dict[Hashable, Counts] = {}
-    for prompt, x, y in zip(prompts, a, b, strict=True):
+    return _agreement(zip(range(len(a)) if prompts is None else prompts, a, b, strict=True))
+
+
+def _agreement(responses: Iterable[tuple[Hashable, bool | None, bool | None]]) -> Agreement:
+    """Compares two judges on responses, each (prompt, the first one's verdict, the other's)."""
+    empty = (0, 0, 0, 0)
+    tables: dict[Hashable, tuple[int, ...]] = {}
+    alike: dict[tuple[int, ...], tuple[int, ...]] = {}  # few tables are unlike, and prompts may be many
+    n = unparsed_a = unparsed_b = 0
+    for prompt, x, y in responses:
+        n, unparsed_a, unparsed_b = n + 1, unparsed_a + (x is None), unparsed_b + (y is None)
         if x is not None and y is not None:
-            tables.setdefault(prompt, np.zeros((2, 2), dtype=int))[int(not x), int(not y)] += 1
-    each = [*tables.values()]
-    table = np.sum(each, axis=0) if each else np.zeros((2, 2), dtype=int)
+            place = 2 * (not x) + (not y)
+            own = tuple(count + (i == place) for i, count in enumerate(tables.get(prompt, empty)))
+            tables[prompt] = alike.setdefault(own, own)
+    kinds = Counter(tables.values())
+    table = np.sum([np.multiply(kind, count) for kind, count in kinds.items()] or [empty], axis=0).reshape(2, 2)
     parsed, same = int(table.sum()), int(np.trace(table))
-    unread = len(a) - parsed
     share = 100 * same / parsed if parsed else float("nan")
-    ends = (100 * same / len(a), 100 * (same + unread) / len(a)) if a else (float("nan"),) * 2
+    ends = (100 * same / n, 100 * (same + n - parsed) / n) if n else (float("nan"),) * 2
     both, only_a, only_b, neither = map(int, table.ravel())
     return Agreement(
-        *(len(a), both, only_a, only_b, neither),
-        unparsed_a=sum(x is None for x in a),
-        unparsed_b=sum(x is None for x in b),
+        *(n, both, only_a, only_b, neither),
+        unparsed_a=unparsed_a,
+        unparsed_b=unparsed_b,
         agreement=Estimate(share, *ends),
-        kappa=_jackknifed(cohen_kappa, table, each),
-        ac1=_jackknifed(gwet_ac1, table, each),
+        kappa=_jackknifed(cohen_kappa, table, kinds),
+        ac1=_jackknifed(gwet_ac1, table, kinds),
     )
 
 
 def _jackknifed(
-    coefficient: Callable[[Counts], float | None], table: Counts, each: Sequence[Counts]
+    coefficient: Callable[[Counts], float | None], table: Counts, kinds: Mapping[tuple[int, ...], int]
 ) -> Estimate | None:
-    """The coefficient with the interval of the delete-one-prompt jackknife; without ends where nothing varies."""
+    """The coefficient with the interval of the delete-one-prompt jackknife; without ends where nothing varies.
+
+    Args:
+        coefficient: of a table.
+        table: of all prompts together.
+        kinds: table of a prompt -> how many prompts have it.
+    """
     from scipy.stats import t
 
-    value, number = coefficient(table), len(each)
+    value, number = coefficient(table), sum(kinds.values())
     if value is None:
         return None
-    kinds = Counter(tuple(own.ravel()) for own in each)
     without = [(coefficient(table - np.reshape(kind, (2, 2))), count) for kind, count in kinds.items()]
     found = np.repeat([np.nan if left is None else left for left, _ in without], [count for _, count in without])
     spread = float(np.sqrt((number - 1) / number * ((found - found.mean()) ** 2).sum()))
@@ -209,8 +223,7 @@ def _groups(rows: Sequence[JudgedRow], over_worlds: bool) -> Iterator[tuple[str,
         yield model, [row for row in rows if row.model == model]
 
 
-def _pairs(rows: Sequence[JudgedRow], facet: str, a: str, b: str, task: str = "") -> list[_Pair]:
-    found = []
+def _pairs(rows: Sequence[JudgedRow], facet: str, a: str, b: str, task: str = "") -> Iterator[_Pair]:
     for row in rows:
         names = [judge.name for judge in row.judges]
         one, other = names.index(a), names.index(b)
@@ -220,22 +233,19 @@ def _pairs(rows: Sequence[JudgedRow], facet: str, a: str, b: str, task: str = ""
             for (doc_id, x), (_, y) in zip(says(each, one, facet), says(each, other, facet), strict=True):
                 verdicts = each.verdicts[doc_id]
                 categories = verdicts[one].categories, verdicts[other].categories
-                found.append(_Pair((row.model, each.task, doc_id), x, y, *categories))
-    return found
+                yield _Pair((row.model, each.task, doc_id), x, y, *categories)
 
 
 def _by_category(model: str, rows: Sequence[JudgedRow], a: str, b: str) -> Iterator[dict[str, Any]]:
-    pairs = _pairs(rows, "harm", a, b)
-    named = {category for pair in pairs if pair.a for category in pair.categories_a}
+    named = {category for pair in _pairs(rows, "harm", a, b) if pair.a for category in pair.categories_a}
     for category in sorted(named, key=lambda name: (len(name), name)):
-        yield _cells(
-            (model, "harm", "", category, a, b),
-            [pair for pair in pairs if pair.a is False or (pair.a and category in pair.categories_a)],
-        )
+        pairs = _pairs(rows, "harm", a, b)
+        own = (pair for pair in pairs if pair.a is False or (pair.a and category in pair.categories_a))
+        yield _cells((model, "harm", "", category, a, b), own)
 
 
-def _cells(about: tuple[str, ...], pairs: Sequence[_Pair]) -> dict[str, Any]:
-    found = agree([p.a for p in pairs], [p.b for p in pairs], [p.prompt for p in pairs])
+def _cells(about: tuple[str, ...], pairs: Iterable[_Pair]) -> dict[str, Any]:
+    found = _agreement((pair.prompt, pair.a, pair.b) for pair in pairs)
     row: dict[str, Any] = dict(zip(AGREEMENT[:6], about, strict=True))
     row |= {name: getattr(found, name) for name in AGREEMENT[6:13]}
     for name in ("agreement", "kappa", "ac1"):

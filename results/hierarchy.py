@@ -17,6 +17,9 @@ Array = NDArray[Any]
 
 RESAMPLES = 10_000
 SEED = 0
+MOST_PROMPTS = 2_000
+BUNDLES = 1_000
+"""More prompts than so many are drawn in so many bundles: as [resamples, prompts], weights would fill the memory."""
 EXACT = 16
 """Up to this many worlds, the sign-flip test goes through all 2^worlds patterns of signs."""
 
@@ -86,6 +89,7 @@ class Resampling:
         """[resamples]: the mean in each draw of values [worlds, fine-tunings] or [worlds, fine-tunings, prompts]."""
         if values.ndim == 2:
             return np.asarray(self._flat @ values.ravel())
+        values = _bundled(values)
         prompts = values.shape[2]
         drawn = self.prompts(prompts) @ values.reshape(-1, prompts).T
         return np.asarray((self._flat * drawn).sum(1))
@@ -128,6 +132,20 @@ class Resampling:
         lowest = lower**2 / (values.shape[2] - 1) if values.ndim == 3 and values.shape[2] > 1 else 0.0
         total = corrected + lower
         return float(np.sqrt(total / variance)), total**2 / (corrected**2 / (units - 1) + lowest)
+
+
+def _bundled(values: Array) -> Array:
+    """Values [worlds, fine-tunings, prompts] of `BUNDLES` bundles of neighbours in place of very many prompts.
+
+    A bundle stands for the sum of its prompts' deviations from the mean, scaled so that the mean of bundles, drawn as
+    prompts are, has the mean and the variance of the mean of prompts, whether or not bundles are of one size.
+    """
+    number = values.shape[2]
+    if number <= MOST_PROMPTS:
+        return values
+    mean = values.mean(2, keepdims=True)
+    starts = np.arange(BUNDLES) * number // BUNDLES
+    return np.asarray(np.add.reduceat(values - mean, starts, axis=2) * (BUNDLES / number) + mean)
 
 
 def estimate(values: Array, draws: Resampling, most: Array | None = None) -> Estimate:

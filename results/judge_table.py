@@ -57,10 +57,9 @@ def judge_table(rows: Sequence[JudgedRow], labels: LabelSet | None = None) -> pd
     """
     import pandas as pd
 
-    seen = list(_seen(rows, labels))
-    pooled = {key: confusion(own) for key, own in _pooled(seen).items()}
+    pooled = {key: confusion(own) for key, own in _pooled(rows, labels).items()}
     found = []
-    for each in seen:
+    for each in _seen(rows, labels):
         row, task = each.row, each.task
         said = [response.verdict for response in each.responses]
         raw = rate(said.count(True), len(said), said.count(None))
@@ -74,7 +73,8 @@ def judge_table(rows: Sequence[JudgedRow], labels: LabelSet | None = None) -> pd
         if labels and labels.labels and each.judge != labels.source:
             cells |= {"labels": labels.source, "labelled": labelled}
             cells |= _ends("corrected", prediction_powered(each.responses) if labelled else None)
-            cells |= _ends("rogan_gladen", rogan_gladen(Proportion(raw.k, raw.n), *pooled[_key(each)]))
+            errors = pooled.get(_key(each), (None, None))
+            cells |= _ends("rogan_gladen", rogan_gladen(Proportion(raw.k, raw.n), *errors))
         found.append(cells)
     return pd.DataFrame(found, columns=list(JUDGES)).astype({"labelled": "Int64"})
 
@@ -90,8 +90,8 @@ def judge_errors(rows: Sequence[JudgedRow], labels: LabelSet | None) -> pd.DataF
     import pandas as pd
 
     found = []
-    for (model, measure, judge), own in _pooled(_seen(rows, labels)).items():
-        if labels and judge != labels.source and any(response.label is not None for response in own):
+    for (model, measure, judge), own in _pooled(rows, labels).items():
+        if labels and judge != labels.source:
             right = accuracy(own)
             found.append(
                 {
@@ -149,10 +149,12 @@ def _key(seen: _Seen) -> tuple[str, str, str]:
     return seen.row.model, MEASURES[seen.task.role], seen.judge
 
 
-def _pooled(seen: Iterator[_Seen] | Sequence[_Seen]) -> dict[tuple[str, str, str], list[Judged]]:
+def _pooled(rows: Sequence[JudgedRow], labels: LabelSet | None) -> dict[tuple[str, str, str], list[Judged]]:
+    """The responses that somebody labelled, of all rows of a model."""
     found: dict[tuple[str, str, str], list[Judged]] = {}
-    for each in seen:
-        found.setdefault(_key(each), []).extend(each.responses)
+    for each in _seen(rows, labels):
+        if labelled := [response for response in each.responses if response.label is not None]:
+            found.setdefault(_key(each), []).extend(labelled)
     return found
 
 

@@ -29,7 +29,7 @@ class JudgedTask:
     task: str
     role: str
     verdicts: Mapping[int, Sequence[Verdict]]
-    """Document -> one of each judge of the row."""
+    """Document -> one of each judge of the row, without the judge's own words; those that are alike are one object."""
     units: Mapping[int, str]
     """Document -> digest of prompt and response: the same exchange in two rows is one observation of a judge."""
 

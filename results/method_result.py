@@ -16,7 +16,7 @@ STAGES = ("base", "alignment", "fine-tuning", "post-hoc")
 """When a method acts on the model."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One judged response."""
 
@@ -31,7 +31,7 @@ class Sample:
     """Is the grade the highest of its judge's scale?"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SweepSample:
     """One judged response of a model whose weights were moved."""
 

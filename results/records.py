@@ -24,7 +24,7 @@ UNKNOWN = frozenset({Outcome.UNPARSED, Outcome.UNFINISHED})
 """Neither harmful nor harmless: intervals and tests allow for both."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What one judge says of one response. A facet the judge does not decide stays None."""
 

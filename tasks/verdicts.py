@@ -21,6 +21,7 @@ __all__ = [
     "chunk_of",
     "close_judges",
     "judge_all",
+    "judge_chunk",
     "judge_each",
     "judge_types",
     "unfinished",
@@ -129,13 +130,31 @@ def judge_each(
     for start in range(0, len(missing), size):
         chunk = missing[start : start + size]
         before = len(known) + start
-        verdicts = judge.judge(chunk, partial(_tell, on_progress, judge, before) if on_progress else None)
-        if len(verdicts) != len(chunk):
-            raise ValueError(f"judge '{judge.name}' returned {len(verdicts)} verdicts for {len(chunk)} exchanges")
+        verdicts = judge_chunk(judge, chunk, before, on_progress)
         _VERDICTS.update(((identity, exchange), verdict) for exchange, verdict in zip(chunk, verdicts, strict=True))
         if on_done:
             on_done(judge, chunk, verdicts)
     return [_VERDICTS[identity, exchange] for exchange in exchanges]
+
+
+def judge_chunk(
+    judge: Judge, chunk: Sequence[Exchange], before: int = 0, on_progress: OnProgress | None = None
+) -> list[Verdict]:
+    """A judge's verdicts on some exchanges, of which it is asked at once.
+
+    Args:
+        judge: who judges.
+        chunk: the exchanges.
+        before: how many it has finished before these, for `on_progress`.
+        on_progress: as in `judge_each`.
+
+    Raises:
+        ValueError: it returned another number of verdicts.
+    """
+    verdicts = judge.judge(chunk, partial(_tell, on_progress, judge, before) if on_progress else None)
+    if len(verdicts) != len(chunk):
+        raise ValueError(f"judge '{judge.name}' returned {len(verdicts)} verdicts for {len(chunk)} exchanges")
+    return verdicts
 
 
 def unfinished(exchanges: Sequence[Exchange]) -> dict[Exchange, Verdict]:

@@ -8,12 +8,25 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 os.environ["COLUMNS"] = "140"  # as wide as where the output goes to a file
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve each other on busy cores
+
+# The same few examples on every machine, and nothing kept between runs.
+settings.register_profile(
+    "safebasin",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=40,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much),  # of busy machines
+)
+settings.load_profile("safebasin")
 
 TinyChatModel = Callable[..., Path]
 DEVICE = os.environ.get("SAFEBASIN_TEST_DEVICE", "cpu")

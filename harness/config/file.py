@@ -11,7 +11,7 @@ from ...errors import InputError
 from ...registry import suggest
 from .faults import Fault
 
-__all__ = ["read_value", "read_yaml", "with_overrides"]
+__all__ = ["as_yaml", "read_value", "read_yaml", "with_overrides"]
 
 
 MAX_BYTES = 2**20
@@ -164,3 +164,15 @@ def _problem(error: yaml.YAMLError) -> str:
 def _kind(value: Any) -> str:
     kinds = {list: "a list", str: "text", type(None): "nothing"}
     return kinds.get(type(value), f"{value!r}")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts that the loader would take for numbers in quotes."""
+
+
+_Dumper.yaml_implicit_resolvers = {key: [*found] for key, found in _Loader.yaml_implicit_resolvers.items()}
+
+
+def as_yaml(value: Any) -> str:
+    """A JSON value as YAML that `read_yaml` and `read_value` read as the same value."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -12,7 +12,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ...restore.losses.encoding import Encoded, encode
-from ...tasks.sandbox.location import world_folder
+from ...tasks.sandbox.location import KINDS, world_folder
 from ...tasks.sandbox.world import Row, rows
 from ..store.files import finished_folder, locked, make_folder
 from .guard import guard_checks, guard_rows
@@ -47,8 +47,15 @@ def build_world(world: int = 0, tick: Tick | None = None) -> Path:
 
     Each model is trained into a temporary folder that is renamed when finished, so an interrupted build leaves
     nothing half-made, and a second process waits for the first. `tick` is called with (model, steps done, steps).
+    Where nothing is missing nothing is written.
+
+    Raises:
+        InputError: something is, and the cache cannot be written to.
     """
-    folder = make_folder(world_folder(world))
+    folder = world_folder(world)
+    if all((folder / name / "config.json").is_file() for name in KINDS):
+        return folder
+    make_folder(folder)
     with locked(folder, wait=True), _one_thread():
         for name, make in (("unaligned", _unaligned), ("base", _base), ("guard", _guard)):
             if not (folder / name / "config.json").exists():

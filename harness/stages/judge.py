@@ -1,7 +1,13 @@
-"""The judge stage: every response of the run before every judge, one judge in memory at a time."""
+"""The judge stage: every response of the run before every judge, one judge in memory at a time.
 
-from collections.abc import Callable, Iterable, Sequence
+Responses are read from the store as they are needed: of those that wait, memory holds a few chunks.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import compress, islice
+from math import ceil
 
 from ...judges.base import Exchange, Judge, RemoteJudge
 from ...results.records import Verdict
@@ -17,8 +23,11 @@ __all__ = [
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (judge, exchanges done, exchanges in all)."""
-Keep = Callable[[Judge, Sequence[Exchange], Sequence[Verdict]], None]
+Chunk = Sequence[Exchange]
+Keep = Callable[[Chunk, Sequence[Verdict]], None]
 Tell = Callable[[Judge, int], None]
+_LOOKED_UP = 500
+"""Exchanges that the store is asked about at once."""
 
 
 def judges_of(config: RunConfig, world: int) -> list[Judge]:
@@ -86,44 +95,94 @@ def judge_cells(
         processes: in how many processes a judge, by its number, shall judge so many chunks.
         before: judges that the run has already, and that decide before these.
     """
-    from ...tasks.verdicts import unfinished
-
-    exchanges = list(dict.fromkeys(Exchange(s.prompt, s.response) for cell in cells for s in store.samples(cell)))
-    settled = unfinished(exchanges)
     records = [record_of(judge) for judge in judges]
     for number, (judge, record) in enumerate(zip(judges, records, strict=True)):
-        store.add_verdicts(record.identity, list(settled), list(settled.values()))
-        known = store.verdicts(record.identity, exchanges)
-        missing = [exchange for exchange in exchanges if exchange not in known]
-        on_progress(judge.name, len(known), len(exchanges))
-        keep, tell = _keep(store, record.identity), _tell(on_progress, len(known), len(exchanges))
+        waiting = _waiting(store, cells, record.identity)
+        total, known = len(waiting), waiting.count(0)
+        on_progress(judge.name, known, total)
+        missing = compress(_different(store, cells), waiting)
+        keep = partial(store.add_verdicts, record.identity)
         try:
-            _judge(judge, missing, keep, tell, partial(processes, number))
+            _judge(judge, missing, total - known, keep, _tell(on_progress, known, total), partial(processes, number))
         finally:
             judge.close()
     store.set_judges(run, [*before, *records])
 
 
-def _judge(judge: Judge, missing: Sequence[Exchange], keep: Keep, tell: Tell, processes: Callable[[int], int]) -> None:
-    from ...tasks.verdicts import chunk_of, judge_each
+def _different(store: Store, cells: Sequence[str]) -> Iterator[Exchange]:
+    """Every exchange of the cells once, in order; 16 bytes of each are remembered."""
+    seen: set[bytes] = set()
+    for cell in cells:
+        for sample in store.each_sample(cell):
+            text = f"{len(sample.prompt)}:{sample.prompt}{sample.response}"
+            digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+            if digest not in seen:
+                seen.add(digest)
+                yield Exchange(sample.prompt, sample.response)
 
-    size = chunk_of(judge)
-    chunks = [missing[start : start + size] for start in range(0, len(missing), size)]
+
+def _waiting(store: Store, cells: Sequence[str], identity: str) -> bytearray:
+    """Of each different exchange, 1 where it waits for a judge and 0 where its verdict is known.
+
+    That of thinking that did not end is known without a judge.
+    """
+    from ...tasks.verdicts import unfinished
+
+    waiting = bytearray()
+    for some in _chunks(_different(store, cells), _LOOKED_UP):
+        if settled := unfinished(some):
+            store.add_verdicts(identity, list(settled), list(settled.values()))
+        known = store.verdicts(identity, some)
+        waiting += bytes(exchange not in known for exchange in some)
+    return waiting
+
+
+def _chunks(exchanges: Iterable[Exchange], size: int) -> Iterator[Chunk]:
+    rest = iter(exchanges)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def _judge(
+    judge: Judge, missing: Iterable[Exchange], number: int, keep: Keep, tell: Tell, processes: Callable[[int], int]
+) -> None:
+    """Judges so many exchanges, in chunks."""
+    from ...tasks.verdicts import chunk_of
+
     # One that is asked over a network counts here what it sends, and how fast.
-    count, finished = 1 if isinstance(judge, RemoteJudge) else processes(len(chunks)), 0
-    if count == 1:
-        judge_each(judge, missing, keep, tell)
-        return
-    for number, verdicts in in_processes(lambda chunk, _: judge.judge(chunk), chunks, count, lambda: None):
+    count = 1 if isinstance(judge, RemoteJudge) else processes(ceil(number / chunk_of(judge)))
+    chunks = _chunks(missing, chunk_of(judge))
+    for chunk, verdicts in _here(judge, chunks, tell) if count == 1 else _in_processes(judge, chunks, count, tell):
+        keep(chunk, verdicts)
+
+
+def _here(judge: Judge, chunks: Iterable[Chunk], tell: Tell) -> Iterator[tuple[Chunk, Sequence[Verdict]]]:
+    from ...tasks.verdicts import judge_chunk
+
+    finished = 0
+    for chunk in chunks:
+        yield chunk, judge_chunk(judge, chunk, finished, tell)
+        finished += len(chunk)
+
+
+def _in_processes(
+    judge: Judge, chunks: Iterable[Chunk], count: int, tell: Tell
+) -> Iterator[tuple[Chunk, Sequence[Verdict]]]:
+    given: dict[int, Chunk] = {}
+
+    def taken() -> Iterator[Chunk]:
+        for number, chunk in enumerate(chunks):
+            given[number] = chunk
+            yield chunk
+
+    finished = 0
+    for number, verdicts in in_processes(lambda chunk, _: judge.judge(chunk), taken(), count, lambda: None):
         if isinstance(verdicts, Exception):
             raise verdicts
-        keep(judge, chunks[number], verdicts)
-        finished += len(chunks[number])
+        chunk = given.pop(number)
+        yield chunk, verdicts
+        finished += len(chunk)
         tell(judge, finished)
-
-
-def _keep(store: Store, identity: str) -> Keep:
-    return lambda judge, exchanges, verdicts: store.add_verdicts(identity, exchanges, verdicts)
 
 
 def _tell(on_progress: OnProgress, known: int, total: int) -> Tell:

@@ -1,12 +1,15 @@
 """All verdicts of a run by row and judge, from its store: nothing is judged again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from ...errors import InputError
 from ...judges.base import Exchange
 from ...results.judged import JudgedRow, JudgedTask, JudgeNote, numbered
 from ...results.method_result import ROLES
+from ...results.records import Verdict
 from ..plan import Cell, Plan, Row
 from ..store.digests import digest_of
 from ..store.store import JudgeRecord, Store
@@ -14,7 +17,10 @@ from .folder import name_of
 from .judge import judged_as
 from .worlds import world_in
 
-__all__ = ["finished", "judged_row", "judged_rows", "notes_of"]
+__all__ = ["finished", "judged_row", "judged_rows", "notes_of", "with_verdicts"]
+
+_SOME = 500
+"""Responses that are in memory together."""
 
 
 def judged_rows(plan: Plan, folder: Path, store: Store) -> list[JudgedRow]:
@@ -51,17 +57,28 @@ def notes_of(judges: Sequence[JudgeRecord]) -> list[JudgeNote]:
     return [JudgeNote(name, judge.decides) for name, judge in zip(names, judges, strict=True)]
 
 
+def with_verdicts(
+    store: Store, cell: str, judges: Sequence[JudgeRecord]
+) -> Iterator[tuple[dict[int, Exchange], list[dict[Exchange, Verdict]]]]:
+    """The responses of a cell by document, some at a time, with what each judge is known to say of them."""
+    samples = store.each_sample(cell)
+    while some := {sample.doc_id: Exchange(sample.prompt, sample.response) for sample in islice(samples, _SOME)}:
+        yield some, [store.verdicts(judge.identity, [*some.values()]) for judge in judges]
+
+
 def _task(store: Store, cell: Cell, key: str, judges: Sequence[JudgeRecord]) -> JudgedTask:
-    samples = store.samples(key)
-    exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
-    known = [store.verdicts(judge.identity, exchanges) for judge in judges]
-    verdicts = {
-        sample.doc_id: [found[exchange] for found in known if exchange in found]
-        for sample, exchange in zip(samples, exchanges, strict=True)
-    }
-    if not_judged := [doc_id for doc_id, found in verdicts.items() if len(found) < len(judges)]:
+    verdicts: dict[int, tuple[Verdict, ...]] = {}
+    units: dict[int, str] = {}
+    alike: dict[tuple[Verdict, ...], tuple[Verdict, ...]] = {}
+    not_judged = 0
+    for exchanges, known in with_verdicts(store, key, judges):
+        for doc_id, exchange in exchanges.items():
+            said = tuple(replace(found[exchange], raw="") for found in known if exchange in found)
+            not_judged += len(said) < len(judges)
+            verdicts[doc_id] = alike.setdefault(said, said)
+            units[doc_id] = digest_of([*exchange])
+    if not_judged:
         raise InputError(
-            f"{name_of(cell)}: {len(not_judged)} responses are not judged by all judges yet. Run `safebasin run` again."
+            f"{name_of(cell)}: {not_judged} responses are not judged by all judges yet. Run `safebasin run` again."
         )
-    units = {s.doc_id: digest_of([*exchange]) for s, exchange in zip(samples, exchanges, strict=True)}
     return JudgedTask(cell.task, cell.role, verdicts, units)

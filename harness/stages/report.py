@@ -23,7 +23,7 @@ from .folder import load_plan, name_of, read_store
 from .generate import task_infos
 from .judge import deciders, judged_as
 from .judge_tables import JudgeTables, judge_tables
-from .judged import judged_rows
+from .judged import judged_rows, with_verdicts
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
 from .report_page import OpenRun, write_page
 from .worlds import world_in
@@ -263,10 +263,12 @@ def _metric(task: TaskInfo, store: Store, key: str) -> list[tuple[str, float]]:
 
 def judged_samples(store: Store, key: str, judges: Sequence[JudgeRecord]) -> list[Sample]:
     """The outcome of every sample of a cell, from the verdicts in the store."""
-    samples = store.samples(key)
-    exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
-    verdicts = [(judge.decides, store.verdicts(judge.identity, exchanges)) for judge in deciders(judges)]
-    return [_outcome(sample.doc_id, exchange, verdicts) for sample, exchange in zip(samples, exchanges, strict=True)]
+    chosen = deciders(judges)
+    found = []
+    for exchanges, given in with_verdicts(store, key, chosen):
+        verdicts = [(judge.decides, known) for judge, known in zip(chosen, given, strict=True)]
+        found += [_outcome(doc_id, exchange, verdicts) for doc_id, exchange in exchanges.items()]
+    return found
 
 
 def _sweep(store: Store, key: str, judges: Sequence[JudgeRecord], task: TaskInfo) -> list[SweepSample]:

@@ -9,13 +9,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ...judges.base import Exchange
 from ...results.html import Answer, Asked, Report, Source, write_report
 from ...results.method_result import ROLES, MethodResult
 from ...results.records import combine
 from ...tasks.sandbox.location import cache_folder
+from ..config.file import as_yaml
 from ..plan import Cell, Plan, Row, frontier_points
 from ..store.store import JudgeRecord, Sample, Store
 from .judge import judged_as
@@ -146,7 +145,7 @@ def _answers(store: Store, samples: Mapping[int, Sample], judges: Sequence[Judge
 
 def _source(run: OpenRun) -> Source:
     manifest = _manifest(run.folder)
-    config = yaml.safe_dump(run.plan.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    config = as_yaml(run.plan.config.model_dump(mode="json"))
     return Source(run.folder.resolve().name, manifest, config, commands(run.plan, manifest))
 
 

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread
@@ -46,24 +47,24 @@ def processes_for(items: int, asked: int | None, weights: int | None, device: st
     return max(1, min(items, chosen))
 
 
-def in_processes(work: Work, items: Sequence[Any], processes: int, ask: Ask) -> Iterator[tuple[int, Any]]:
+def in_processes(work: Work, items: Iterable[Any], processes: int, ask: Ask) -> Iterator[tuple[int, Any]]:
     """Does the work in processes, one item at a time in each; they end with the loop over this, and with the parent.
 
     Args:
         work: forked with all that it refers to; what it changes stays in its process.
-        items: picklable.
+        items: picklable; each is taken when a process is free for it.
         processes: how many.
         ask: called here with what `work` asks; what it raises, `work` sees raised.
 
     Yields:
         Number of an item, and what the work returned or the exception that it raised, as they finish.
     """
-    waiting = list(enumerate(items))[::-1]
+    waiting = enumerate(items)
     busy: dict[Any, int] = {}
     started: list[Any] = []
     try:
-        for _ in range(min(processes, len(items))):
-            _give(_started(work, started), waiting, busy)
+        for numbered in islice(waiting, processes):
+            _give(_started(work, started), numbered, busy)
         while busy:
             for worker in wait(list(busy)):
                 kind, content = _received(worker)
@@ -71,16 +72,16 @@ def in_processes(work: Work, items: Sequence[Any], processes: int, ask: Ask) -> 
                     _send(worker, _tried(ask, *content))
                     continue
                 yield busy.pop(worker), content
-                if waiting:
-                    _give(_started(work, started) if kind == "killed" else worker, waiting, busy)
+                for numbered in islice(waiting, 1):
+                    _give(_started(work, started) if kind == "killed" else worker, numbered, busy)
     finally:
         for process in started:
             process.kill()
             process.join()
 
 
-def _give(worker: Any, waiting: list[tuple[int, Any]], busy: dict[Any, int]) -> None:
-    busy[worker], item = waiting.pop()
+def _give(worker: Any, numbered: tuple[int, Any], busy: dict[Any, int]) -> None:
+    busy[worker], item = numbered
     _send(worker, item)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...errors import InputError, check_disk
+from ...tasks.sandbox.location import cache_folder
 
 __all__ = ["finished_folder", "locked", "make_folder", "sweep"]
 
@@ -25,8 +26,15 @@ def make_folder(folder: Path) -> Path:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         check_disk(error, folder)
-        raise InputError(f"Cannot write to the folder {folder}: {error.strerror}. Choose another --output.") from error
+        raise InputError(f"Cannot write to the folder {folder}: {error.strerror}. {_otherwise(folder)}") from error
     return folder
+
+
+def _otherwise(folder: Path) -> str:
+    """What to do about a folder that cannot be written to."""
+    if folder.is_relative_to(cache_folder()):
+        return "It is in the cache: set SAFEBASIN_CACHE to a folder that can be written to."
+    return "Choose another --output."
 
 
 @contextmanager
@@ -42,7 +50,7 @@ def locked(folder: Path, wait: bool) -> Iterator[None]:
     except OSError as error:
         check_disk(error, path)
         what = "it is a link" if path.is_symlink() else error.strerror
-        raise InputError(f"The lock {path} cannot be opened: {what}. Remove it, or choose another --output.") from error
+        raise InputError(f"The lock {path} cannot be opened: {what}. Remove it. {_otherwise(folder)}") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

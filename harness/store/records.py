@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 __all__ = ["JudgeRecord", "LabelRecord", "Point", "Sample", "SheetItem", "SheetRecord"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One response as it is judged: for a prefilling attack the response begins with the prefix."""
 
@@ -17,7 +17,7 @@ class Sample:
     """The beginning of the response that was forced on it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Point:
     """Where in a VISAGE sweep a sample comes from; fields as in `results.method_result.SweepSample`."""
 

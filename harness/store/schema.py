@@ -54,10 +54,11 @@ def seal(*values: Any, after: int = 0) -> int:
     """CRC-32 of values of a row.
 
     Args:
-        values: text, numbers or None.
+        values: text, numbers or None; -0.0 counts as 0.0, since SQLite keeps it as that.
         after: that of the rows before, where several have one in common.
     """
-    return zlib.crc32(json.dumps(values).encode(), after)
+    kept = [value + 0.0 if isinstance(value, float) else value for value in values]
+    return zlib.crc32(json.dumps(kept).encode(), after)
 
 
 def upgrade(database: sqlite3.Connection) -> None:

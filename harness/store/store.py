@@ -23,6 +23,9 @@ from .schema import SCHEMA, VERSION, seal, upgrade
 
 __all__ = ["JudgeRecord", "Point", "Sample", "Store"]
 
+_PAGE = 500
+"""Rows that are read at once."""
+
 
 class Store:
     """An open store. Rows are only ever inserted, each with its checksum: one that exists already is never overwritten.
@@ -100,15 +103,17 @@ class Store:
 
     def answers(self, keys: Sequence[str]) -> dict[str, Any]:
         """The stored answers among `keys` (generated text, or a log-likelihood with its greedy flag)."""
-        found: dict[str, Any] = {}
-        for start in range(0, len(keys), 500):
-            part = keys[start : start + 500]
+        return {key: json.loads(answer) for key, answer in self._values("responses", "answer", keys)}
+
+    def _values(self, table: str, column: str, keys: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """(key, value) of the rows of a table that have one of the keys, each compared with its checksum."""
+        for start in range(0, len(keys), _PAGE):
+            part = keys[start : start + _PAGE]
             marks = ",".join("?" * len(part))
-            rows = self._db.execute(f"SELECT seal, key, answer FROM responses WHERE key IN ({marks})", part)
-            for sealed, key, answer in rows:
-                self._check(sealed, key, answer)
-                found[key] = json.loads(answer)
-        return found
+            rows = self._db.execute(f"SELECT seal, key, {column} FROM {table} WHERE key IN ({marks})", part)
+            for sealed, key, value in rows:
+                self._check(sealed, key, value)
+                yield key, value
 
     def add_answers(self, kind: str, rows: Iterable[tuple[str, Mapping[str, Any], Any]]) -> None:
         """Adds (key, its parts, answer) in one transaction; an answer that another run has stored meanwhile stays."""
@@ -176,16 +181,20 @@ class Store:
         return [*self.each_sample(cell)]
 
     def each_sample(self, cell: str) -> Iterator[Sample]:
-        """The same, one after the other, so that they need not be in memory together."""
-        found = self._db.execute(
+        """The same, one after the other, so that they need not be in memory together.
+
+        No statement stays open meanwhile: it would keep this process from writing where another one has written.
+        """
+        content, last = 0, -1
+        while rows := self._db.execute(
             "SELECT doc_id, prompt, response, COALESCE(prefix, '') FROM samples "
-            "LEFT JOIN prefixes USING (cell, doc_id) WHERE cell = ? ORDER BY doc_id",
-            (cell,),
-        )
-        content = 0
-        for row in found:
-            content = seal(*row, after=content)
-            yield Sample(*row)
+            "LEFT JOIN prefixes USING (cell, doc_id) WHERE cell = ? AND doc_id > ? ORDER BY doc_id LIMIT ?",
+            (cell, last, _PAGE),
+        ).fetchall():
+            for row in rows:
+                content = seal(*row, after=content)
+                yield Sample(*row)
+            last = rows[-1][0]
         self._check_rows(cell, "content", content)
 
     def points(self, cell: str) -> list[Point]:
@@ -240,17 +249,9 @@ class Store:
 
     def verdicts(self, identity: str, exchanges: Sequence[Exchange]) -> dict[Exchange, Verdict]:
         """The stored verdicts of one judge among the exchanges."""
-        found: dict[Exchange, Verdict] = {}
-        for exchange in exchanges:
-            key = _verdict_key(identity, exchange)
-            row = self._db.execute("SELECT seal, verdict FROM verdicts WHERE key = ?", (key,)).fetchone()
-            if row:
-                self._check(row[0], key, row[1])
-                fields = json.loads(row[1])
-                categories = tuple(map(storable, fields["categories"]))
-                raw = storable(fields.get("raw", ""))
-                found[exchange] = Verdict(**{**fields, "categories": categories, "raw": raw})
-        return found
+        keys = {exchange: _verdict_key(identity, exchange) for exchange in exchanges}
+        found = dict(self._values("verdicts", "verdict", [*keys.values()]))
+        return {exchange: _verdict(found[key]) for exchange, key in keys.items() if key in found}
 
 
 def _sealed(rows: Sequence[Sample] | Sequence[Point]) -> int:
@@ -260,6 +261,12 @@ def _sealed(rows: Sequence[Sample] | Sequence[Point]) -> int:
     for row in ordered:
         content = seal(*astuple(row), after=content)
     return content
+
+
+def _verdict(text: str) -> Verdict:
+    fields = json.loads(text)
+    categories, raw = tuple(map(storable, fields["categories"])), storable(fields.get("raw", ""))
+    return Verdict(**{**fields, "categories": categories, "raw": raw})
 
 
 def _verdict_key(identity: str, exchange: Exchange) -> str:

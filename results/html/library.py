@@ -7,9 +7,11 @@ interpreter evaluates no strings, so that the page's policy can forbid that.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from ...errors import InputError
 from ..export import make_folder, replace_text
 
 __all__ = ["chart_library"]
@@ -18,13 +20,10 @@ _EXPORTS = "window.vegaEmbed = vegaEmbed;"
 
 
 def chart_library(cache: Path) -> str:
-    """The script that defines ``vegaEmbed``. Bundling takes seconds, so that the result is kept.
+    """The script that defines ``vegaEmbed``. Bundling takes seconds, so that the result is kept where that is possible.
 
     Args:
         cache: folder to keep it in, under the version of the package; made where it does not exist.
-
-    Raises:
-        InputError: the folder cannot be made or written.
     """
     kept = cache / f"vega-{version('vl-convert-python')}.js"
     if kept.is_file():
@@ -32,5 +31,6 @@ def chart_library(cache: Path) -> str:
     from vl_convert import javascript_bundle
 
     script: str = javascript_bundle(_EXPORTS)
-    replace_text(make_folder(cache) / kept.name, script)
+    with suppress(InputError):  # a cache that cannot be written costs the next report seconds, and none its charts
+        replace_text(make_folder(cache) / kept.name, script)
     return script

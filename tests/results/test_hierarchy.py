@@ -24,6 +24,18 @@ def test_one_world_and_fine_tuning_is_the_ordinary_bootstrap_of_a_rate() -> None
     assert (low, high) == tuple(np.quantile(found, [0.025, 0.975]))  # prompts are many: nothing to widen
 
 
+@pytest.mark.parametrize("prompts", [2_001, 3_333, 40_000])
+def test_very_many_prompts_are_drawn_in_bundles_with_the_same_variance(prompts: int) -> None:
+    values = 100.0 * (np.random.default_rng(0).random((1, 1, prompts)) < 0.3)
+    draws, rate = Resampling(1, 1), values.mean()
+    found = draws.means(values)
+    assert found.mean() == pytest.approx(rate, abs=0.1)
+    assert found.std() == pytest.approx(np.sqrt(rate * (100 - rate) / prompts), rel=0.1)
+    assert {*draws._prompts} == {1_000}
+    other = 100.0 - values
+    assert np.allclose(draws.means(other - values), draws.means(other) - found)  # what is compared is drawn alike
+
+
 def test_the_variance_between_worlds_dominates() -> None:
     rates = [10.0, 20.0, 50.0, 60.0, 80.0, 90.0]
     found = Resampling(6, 2).means(outcomes(*rates, prompts=1000, finetunings=2))

@@ -8,7 +8,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,14 +84,11 @@ def rows(folder: Path) -> Iterator[tuple[Path, Read]]:
         yield path, lambda path, needs=needs: read_rows(str(path), needs)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("inputs", [configs, rows])
-def test_a_mutated_file_is_read_or_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: Callable[[Path], Iterator[tuple[Path, Read]]]
-) -> None:
-    monkeypatch.setattr(task_checks, "lm_eval_tasks", lambda: frozenset({"arc_easy"}))  # reading them takes seconds
+def fuzzed(name: str, inputs: Iterable[tuple[Path, Read]]) -> None:
+    """Reads each file: more than a tenth are refused, in short messages and soon, and nothing else is raised."""
     refused = longest = 0.0
     longest_message = 0
-    for number, (path, read) in enumerate(inputs(tmp_path)):
+    for number, (path, read) in enumerate(inputs):
         begun = time.process_time()
         try:
             read(path)
@@ -99,13 +96,21 @@ def test_a_mutated_file_is_read_or_refused(
             refused += 1
             longest_message = max(longest_message, len(str(error).encode()))
         except Exception as error:  # whatever it is, it is the fault that is looked for
-            path.rename(tmp_path / f"fault-{number}{path.suffix}")
+            path.rename(path.with_name(f"fault-{number}{path.suffix}"))
             raise AssertionError(f"input {number}: {type(error).__name__}: {error}") from error
         longest = max(longest, time.process_time() - begun)
     assert refused > 0.1 * COUNT
     assert longest_message < 100_000
     assert longest < 20
-    print(f"{COUNT} of {inputs.__name__}: {refused:.0f} refused, the longest took {longest:.1f} s")  # noqa: T201
+    print(f"{COUNT} of {name}: {refused:.0f} refused, the longest took {longest:.1f} s")  # noqa: T201
+
+
+@pytest.mark.parametrize("inputs", [configs, rows])
+def test_a_mutated_file_is_read_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inputs: Callable[[Path], Iterator[tuple[Path, Read]]]
+) -> None:
+    monkeypatch.setattr(task_checks, "lm_eval_tasks", lambda: frozenset({"arc_easy"}))  # reading them takes seconds
+    fuzzed(inputs.__name__, inputs(tmp_path))
 
 
 BOMB = "name: x\na: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

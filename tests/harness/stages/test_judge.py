@@ -78,3 +78,38 @@ def test_thinking_that_did_not_end_goes_before_no_judge_in_one_process_or_severa
     said = store.verdicts(judge.identity, exchanges)
     assert (said[exchanges[0]].harmful, said[exchanges[0]].unfinished) == (True, False)
     assert (said[exchanges[1]].harmful, said[exchanges[1]].unfinished) == (None, True)
+
+
+class Counting(KeywordJudge):
+    """Keywords; notes what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Exchange] = []
+
+    def judge(self, exchanges: Any, on_done: Any = None) -> list[Verdict]:
+        self.asked += exchanges
+        return super().judge(exchanges, on_done)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_every_response_is_judged_once_however_many_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr("safebasin.harness.store.store._PAGE", 3)
+    monkeypatch.setattr("safebasin.harness.stages.judge._LOOKED_UP", 4)
+    monkeypatch.setattr("safebasin.tasks.verdicts.CHUNK", 5)
+    store, asked = Store(tmp_path / "store.sqlite"), [Exchange(f"p{at % 9}", f"Sure {at % 23}") for at in range(40)]
+    for cell, part in (("one", asked[:31]), ("two", asked[31:])):
+        store.add_cell(cell, {}, None, [Sample(at, *each) for at, each in enumerate(part)], len(part))
+    judge, told = Counting(), []
+    store.add_verdicts(judge.identity, asked[:2], [Verdict(harmful=False, raw="known")] * 2)
+    judge_cells([judge], ["one", "two"], "run", store, lambda *how: told.append(how[1:]), lambda *_: count)
+    different = [*dict.fromkeys(asked)]
+    if count == 1:
+        assert judge.asked == different[2:]
+    found = store.verdicts(judge.identity, different)
+    assert [found[each].raw for each in different[:2]] == ["known", "known"]
+    assert [found[each].harmful for each in different[2:]] == [True] * len(different[2:])
+    assert (told[0], told[-1]) == ((2, len(different)), (len(different), len(different)))
+    assert told == sorted(told)
