@@ -29,6 +29,8 @@ class Sample:
     """How harmful, from 0 to 1; None if no judge graded it, or its answer could not be parsed."""
     maximal: bool | None = None
     """Is the grade the highest of its judge's scale?"""
+    category: str = ""
+    """The kind of request, as its data name it."""
 
 
 @dataclass(frozen=True, slots=True)

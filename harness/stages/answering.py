@@ -100,7 +100,7 @@ class Answering:
         for name, parts in job.cells:
             if name in found:
                 done = found[name]
-                store.add_cell(cell_key(parts), parts, done.metric, done.samples, done.n, done.points)
+                store.add_cell(cell_key(parts), parts, done.metric, done.samples, done.n, done.points, done.categories)
         if failed:
             raise CellsFailed({cell_key(parts): (name, failed[name]) for name, parts in job.cells if name in failed})
 

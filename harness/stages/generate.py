@@ -1,7 +1,7 @@
 """The generate stage: one checkpoint answers the requests of its tasks; nothing is judged yet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Answered:
     """What is to be judged."""
     points: Sequence[Point] = ()
     """Of a sweep, where the samples lie in it."""
+    categories: Mapping[int, str] = field(default_factory=dict)
+    """Document -> its kind of request, where the data tell."""
 
 
 def task_infos(config: RunConfig) -> dict[str, TaskInfo]:
@@ -171,7 +173,9 @@ def _outcome(task: TaskInfo, results: Mapping[str, Any], engine: Any) -> Answere
         samples, points = swept(rows, engine)
         return Answered(len(rows), samples=samples, points=points)
     if task.role in JUDGED:
-        return Answered(len(rows), samples=[_sample(row) for row in rows])
+        kinds = {int(row["doc_id"]): category_of(row["doc"]) for row in rows}
+        categories = {doc_id: kind for doc_id, kind in kinds.items() if kind}
+        return Answered(len(rows), samples=[_sample(row) for row in rows], categories=categories)
     values = results["results"][task.name]
     metrics = {key.split(",")[0]: value for key, value in values.items() if "," in key and "_stderr" not in key}
     metric = metrics.get(task.metric) if task.metric else next(iter(metrics.values()), None)
@@ -180,6 +184,11 @@ def _outcome(task: TaskInfo, results: Mapping[str, Any], engine: Any) -> Answere
             f"lm-eval reports no metric '{task.metric}' for the task '{task.name}'; it reports {sorted(metrics)}."
         )
     return Answered(len(rows), float(metric))
+
+
+def category_of(document: Mapping[str, Any]) -> str:
+    """The kind of request as the data name it (`category`, or XSTest's `type`); empty where they do not."""
+    return next((str(document[key]) for key in ("category", "type") if document.get(key) not in (None, "")), "")
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:

@@ -45,9 +45,10 @@ def report(
 
     A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
-    visage.svg; one with base and `lora` drift.csv; one with several worlds of one preset replicas.csv and .md, the
-    table of claims over worlds. What each judge says is in judges.csv; two judges of the same get agreement.csv and
-    disagreements.csv, labels judge-errors.csv. Restored checkpoints get a README.md with what was measured of them.
+    visage.svg; one with base and `lora` drift.csv; one whose data name kinds of requests categories.csv; one with
+    several worlds of one preset replicas.csv and .md, the table of claims over worlds. What each judge says is in judges.csv;
+    two judges of the same get agreement.csv and disagreements.csv, labels judge-errors.csv. Restored checkpoints get a
+    README.md with what was measured of them.
 
     Args:
         folder: of the run.
@@ -168,8 +169,9 @@ def _tables(
     over_worlds: bool,
 ) -> "pd.DataFrame":
     from ...results.aggregate import aggregate, write_aggregate
+    from ...results.by_category import by_category
     from ...results.drift import write_drift
-    from ...results.export import write_csv, write_markdown
+    from ...results.export import write_csv, write_markdown, write_table
     from ...results.frontier import frontier, write_frontier
     from ...results.judge_table import with_corrected
     from ...results.leaderboard import leaderboard
@@ -185,6 +187,9 @@ def _tables(
         write_frontier(points, folder, reference or default_reference(results), over_worlds)
     write_visage(results, folder)
     write_drift(results, over_worlds, folder / "drift.csv")
+    kinds = by_category(results)
+    if len(kinds):
+        write_table(kinds, folder / "categories.csv")
     write_csv(frame, folder / "leaderboard.csv")
     write_markdown(frame, folder / "leaderboard.md")
     judges.write(folder)
@@ -264,10 +269,12 @@ def _metric(task: TaskInfo, store: Store, key: str) -> list[tuple[str, float]]:
 def judged_samples(store: Store, key: str, judges: Sequence[JudgeRecord]) -> list[Sample]:
     """The outcome of every sample of a cell, from the verdicts in the store."""
     chosen = deciders(judges)
-    found = []
+    found, categories = [], store.categories(key)
     for exchanges, given in with_verdicts(store, key, chosen):
         verdicts = [(judge.decides, known) for judge, known in zip(chosen, given, strict=True)]
-        found += [_outcome(doc_id, exchange, verdicts) for doc_id, exchange in exchanges.items()]
+        found += [
+            _outcome(doc_id, exchange, verdicts, categories.get(doc_id, "")) for doc_id, exchange in exchanges.items()
+        ]
     return found
 
 
@@ -286,11 +293,14 @@ def _sweep(store: Store, key: str, judges: Sequence[JudgeRecord], task: TaskInfo
 
 
 def _outcome(
-    doc_id: int, exchange: Exchange, verdicts: Sequence[tuple[frozenset[str], dict[Exchange, Verdict]]]
+    doc_id: int,
+    exchange: Exchange,
+    verdicts: Sequence[tuple[frozenset[str], dict[Exchange, Verdict]]],
+    category: str = "",
 ) -> Sample:
     if any(exchange not in known for _, known in verdicts) or not verdicts:
         raise InputError(
             f"Response {doc_id} to '{exchange.prompt[:60]}' is not judged yet. Run `safebasin run` again to finish."
         )
     outcome, verdict = combine([(decides, known[exchange]) for decides, known in verdicts])
-    return Sample(doc_id, outcome, verdict.refused, verdict.grade, verdict.maximal)
+    return Sample(doc_id, outcome, verdict.refused, verdict.grade, verdict.maximal, category)

@@ -174,7 +174,7 @@ def _whole(table: str, row: Mapping[str, Any]) -> bool:
 def _drop_partial(fresh: sqlite3.Connection) -> None:
     """Takes out cells that lack samples, samples that lack their cell, and what refers to either."""
     fresh.executemany("DELETE FROM cells WHERE cell = ?", [(cell,) for cell, _ in bad_cells(fresh)])
-    for table in ("samples", "prefixes", "points", "assignments"):
+    for table in ("samples", "prefixes", "categories", "points", "assignments"):
         fresh.execute(f"DELETE FROM {table} WHERE cell IS NOT NULL AND cell NOT IN (SELECT cell FROM cells)")
 
 

@@ -23,6 +23,8 @@ CREATE TABLE IF NOT EXISTS samples (
   PRIMARY KEY (cell, doc_id));
 CREATE TABLE IF NOT EXISTS prefixes (
   cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prefix TEXT NOT NULL, PRIMARY KEY (cell, doc_id));
+CREATE TABLE IF NOT EXISTS categories (
+  cell TEXT NOT NULL, doc_id INTEGER NOT NULL, category TEXT NOT NULL, seal INTEGER, PRIMARY KEY (cell, doc_id));
 CREATE TABLE IF NOT EXISTS points (
   cell TEXT NOT NULL, doc_id INTEGER NOT NULL, prompt INTEGER NOT NULL, direction INTEGER NOT NULL, alpha REAL NOT NULL,
   logprob REAL NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (cell, doc_id));
@@ -41,6 +43,7 @@ SEALED = {
     "responses": ("key", "answer"),
     "verdicts": ("key", "verdict"),
     "cells": ("cell", "parts", "metric", "n"),
+    "categories": ("cell", "doc_id", "category"),
     "assignments": ("run", "name", "cell", "status"),
     "judges": ("run", "position", "name", "decides", "identity"),
     "sheets": ("sheet", "run", "about"),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ...errors import InputError, StorageError, check_disk
@@ -141,8 +142,12 @@ class Store:
         samples: Sequence[Sample],
         n: int,
         points: Sequence[Point] = (),
+        categories: Mapping[int, str] = MappingProxyType({}),
     ) -> None:
-        """Records a finished cell: its headline metric, or the samples to be judged, of a sweep with their points."""
+        """Records a finished cell: its headline metric, or the samples to be judged, of a sweep with their points.
+
+        `categories` has the kind of request of each document that has one.
+        """
         about = json.dumps(parts)
         value = None if metric is None or math.isnan(metric) else float(metric)  # SQLite knows no NaN
         with self._db:
@@ -155,6 +160,9 @@ class Store:
             self._db.execute("DELETE FROM prefixes WHERE cell = ?", (cell,))
             begun = [(cell, sample.doc_id, sample.prefix) for sample in samples if sample.prefix]
             self._db.executemany("INSERT INTO prefixes VALUES (?, ?, ?)", begun)
+            self._db.execute("DELETE FROM categories WHERE cell = ?", (cell,))
+            kinds = [(cell, doc_id, kind, seal(cell, doc_id, kind)) for doc_id, kind in categories.items()]
+            self._db.executemany("INSERT INTO categories VALUES (?, ?, ?, ?)", kinds)
             self._db.execute(
                 "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (cell, about, value, n, time.time(), seal(cell, about, value, n), _sealed(samples), _sealed(points)),
@@ -196,6 +204,13 @@ class Store:
                 yield Sample(*row)
             last = rows[-1][0]
         self._check_rows(cell, "content", content)
+
+    def categories(self, cell: str) -> dict[int, str]:
+        """The kind of request of each document of a cell that has one."""
+        found = self._db.execute("SELECT doc_id, category, seal FROM categories WHERE cell = ?", (cell,)).fetchall()
+        for doc_id, category, sealed in found:
+            self._check(sealed, cell, doc_id, category)
+        return {doc_id: category for doc_id, category, _ in found}
 
     def points(self, cell: str) -> list[Point]:
         """Where the samples of a cell lie in its sweep, by document; empty for a cell without one."""

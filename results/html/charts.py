@@ -12,6 +12,7 @@ from ..method_result import STAGES, MethodResult
 from ..records import Outcome
 from ..sweep import points as sweep_points
 from ..visage_chart import PANELS
+from .category_chart import category_chart
 from .contents import Report
 from .embed import visible
 from .gain_chart import gain_chart
@@ -44,7 +45,7 @@ ROLE_TITLES = {
 def charts(report: Report) -> list[Chart]:
     """All charts that the results have data for, section by section; those of models that are no replicas apart."""
     groups = [*_groups(report)]
-    makers = (_bars, _outcomes, _judges, _pareto, _drift, _gains, _basins)
+    makers = (_bars, _outcomes, _kinds, _judges, _pareto, _drift, _gains, _basins)
     return [chart for make in makers for group in groups for chart in make(report, *group)]
 
 
@@ -259,6 +260,10 @@ def _arrows(frame: pd.DataFrame, measure: str, starts: Mapping[str, str]) -> Ite
             yield own | {"step": "fine-tuning", "from": base, "to": tuned}
         if stages[method] == "post-hoc":
             yield own | {"step": "repair", "from": tuned, "to": value}
+
+
+def _kinds(report: Report, model: str, results: Sequence[MethodResult], frame: pd.DataFrame) -> Iterator[Chart]:
+    return category_chart(results, model)
 
 
 def _gains(report: Report, model: str, results: Sequence[MethodResult], frame: pd.DataFrame) -> Iterator[Chart]:

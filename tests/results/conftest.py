@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pandas as pd
 import pytest
 from safebasin.results.leaderboard import MethodResult, Sample, leaderboard
+from safebasin.results.method_result import ROLES
 from safebasin.results.records import Outcome
 
 from .html.chromium import Page, chromium, page_of_chromium
@@ -26,7 +27,7 @@ def make() -> Make:
     """Builds a result from outcome letters: make("lora", "fine-tuning", hrr="HHRB")."""
 
     def build(method: str, stage: str = "post-hoc", model: str = "sandbox", seed: int = 0, **given: object):
-        safety = {role: judged(given.pop(role)) for role in ("hrr", "prefill", "over_refusal") if role in given}
+        safety = {role: judged(given.pop(role)) for role in ROLES if role in given}
         return MethodResult(model=model, method=method, stage=stage, seed=seed, safety=safety, **given)
 
     return build

@@ -1,10 +1,11 @@
 """The store keeps what it is given, and never overwrites a response."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from safebasin.errors import InputError
+from safebasin.errors import InputError, StorageError
 from safebasin.harness.store.store import JudgeRecord, Sample, Store
 from safebasin.judges.base import Exchange
 from safebasin.results.records import Verdict
@@ -63,3 +64,17 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store.sqlite").write_text("not a database, but long enough to be taken for one by its size alone" * 20)
     with pytest.raises(InputError, match="is damaged: file is not a database"):
         Store(tmp_path / "store.sqlite")
+
+
+def test_kinds_of_request_are_kept_beside_the_samples_and_checked(store: Store) -> None:
+    samples = [Sample(0, "p", "r"), Sample(1, "q", "s")]
+    store.add_cell("one", {}, None, samples, 2, categories={1: "fraud"})
+    store.add_cell("two", {}, None, samples, 2)
+    assert store.categories("one") == {1: "fraud"}
+    assert store.categories("two") == {}
+    store.add_cell("one", {}, None, samples, 2, categories={0: "other"})
+    assert store.categories("one") == {0: "other"}
+    with closing(sqlite3.connect(store.path)) as database, database:
+        database.execute("UPDATE categories SET category = 'changed'")
+    with pytest.raises(StorageError, match="is not as it was written"):
+        store.categories("one")

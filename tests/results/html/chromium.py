@@ -45,6 +45,8 @@ class Page:
         os.write(self.to, json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != self.last:
             self._note(answer)
+        if method == "Runtime.evaluate" and "navigated" in answer.get("error", {}).get("message", ""):
+            return self.call(method, **parameters)  # between two pages there was nothing to ask
         assert "error" not in answer, (method, answer)
         return dict(answer["result"])
 

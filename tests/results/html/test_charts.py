@@ -145,3 +145,13 @@ def test_gains_of_examples_are_bars_of_each_task(make: Callable[..., MethodResul
     assert values(chart) == [{"method": "lora", "task": "boolq", "gain": -1.0}]
     plain = [make("lora", "fine-tuning", metrics={"facts": 9.0})]
     assert of(Report(results=plain, frame=leaderboard(plain)), "Few-shot gains") == []
+
+
+def test_kinds_of_request_are_a_table_in_colours(make: Callable[..., MethodResult]) -> None:
+    whole = make("lora", "fine-tuning", hrr="HRHR")
+    assert of(Report(results=[whole], frame=leaderboard([whole])), "Kinds of request") == []
+    samples = [replace(sample, category="ab"[i // 2]) for i, sample in enumerate(whole.safety["hrr"])]
+    named = replace(whole, safety={"hrr": samples[:3]})
+    (chart,) = of(Report(results=[named], frame=leaderboard([named])), "Kinds of request")
+    found = [(row["category"], row["rate"], row["n"]) for row in values(chart)]
+    assert found == [("a", 50.0, 2), ("b", 100.0, 1)]

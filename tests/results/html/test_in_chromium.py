@@ -39,7 +39,7 @@ def charts_drawn(page: Page, number: int) -> None:
 def test_all_charts_are_drawn_with_words_for_those_who_do_not_see(page: Page, write: Write) -> None:
     page.open(write())
     count = page.value("document.querySelectorAll('.chart').length")
-    assert count == 2 + 3 + 3 + 1 + 1 + 1 + 4
+    assert count == 2 + 3 + 1 + 3 + 1 + 1 + 1 + 4
     charts_drawn(page, count)
     labels = page.value(
         "[...document.querySelectorAll('.chart svg [aria-label]')].map(e => e.getAttribute('aria-label'))"
@@ -162,7 +162,7 @@ def pages_of(limit: int) -> Callable[..., Any]:
 def test_nothing_is_wider_than_the_window_in_either_theme(page: Page, write: Write, dark: bool, width: int) -> None:
     page.size(width, 800, dark)
     page.open(write())
-    charts_drawn(page, 15)
+    charts_drawn(page, 16)
     assert page.value("document.documentElement.scrollWidth") <= width
     light = page.value("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every(c => c > 200)")
     assert light is not dark
