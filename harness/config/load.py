@@ -15,6 +15,7 @@ from .checks import CHECKS
 from .faults import Fault, report, type_fault
 from .file import read_yaml, with_overrides
 from .model import BASE, DataConfig, FinetuneConfig, ModelSpec, RunConfig, TaskLists
+from .relapse import RelapseConfig
 
 __all__ = ["BASE", "RunConfig", "check_config", "load_config"]
 
@@ -103,7 +104,8 @@ def _fault(error: ErrorDetails) -> Fault:
 def _unknown_key(place: tuple[int | str, ...]) -> str:
     """Says which key was meant: the nearest of its section, or the same key of another section."""
     key = str(place[-1])
-    section = RunConfig if len(place) == 1 else AlignConfig if "align" in place else _SECTIONS[str(place[0])]
+    inner = {"align": AlignConfig, "relapse": RelapseConfig}.get(str(place[-2]) if len(place) > 2 else "")
+    section = RunConfig if len(place) == 1 else inner or _SECTIONS[str(place[0])]
     known = section.model_fields
     elsewhere = [f"{name}.{key}" for name, section in _SECTIONS.items() if key in section.model_fields]
     if len(place) > 1 and key in RunConfig.model_fields:

@@ -13,7 +13,10 @@ from ..config.model import RunConfig
 
 __all__ = ["check_benign", "check_leaks", "prompts_of"]
 
-_USES = {"forget": "forget", "curvature_forget": "curvature", "safety": "salora", "validation": "validation"}
+_USES = {
+    **{"forget": "forget", "curvature_forget": "curvature", "safety": "salora"},
+    **{"validation": "validation", "relapse": "relapse"},
+}
 """Data split -> its use (`tasks.overlap.ROLES`)."""
 _HARMFUL = ("hrr", "prefill", "under_refusal")
 """Roles of tasks whose requests a method must not have seen."""

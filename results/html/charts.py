@@ -15,6 +15,7 @@ from ..visage_chart import PANELS
 from .contents import Report
 from .embed import visible
 from .judge_charts import judge_charts
+from .relapse_chart import relapse_charts
 from .specs import METHODS, Chart, Row, Spec, choice, field, height, legend, measured, percent, titled, vega
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ ROLE_TITLES = {
 def charts(report: Report) -> list[Chart]:
     """All charts that the results have data for, section by section; those of models that are no replicas apart."""
     groups = [*_groups(report)]
-    makers = (_bars, _outcomes, _judges, _pareto, _drift, _basins)
+    makers = (_bars, _outcomes, _judges, _pareto, _drift, _relapse, _basins)
     return [chart for make in makers for group in groups for chart in make(report, *group)]
 
 
@@ -258,6 +259,10 @@ def _arrows(frame: pd.DataFrame, measure: str, starts: Mapping[str, str]) -> Ite
             yield own | {"step": "fine-tuning", "from": base, "to": tuned}
         if stages[method] == "post-hoc":
             yield own | {"step": "repair", "from": tuned, "to": value}
+
+
+def _relapse(report: Report, model: str, results: Sequence[MethodResult], frame: pd.DataFrame) -> Iterator[Chart]:
+    return relapse_charts(model, results)
 
 
 def _basins(report: Report, model: str, results: Sequence[MethodResult], frame: pd.DataFrame) -> Iterator[Chart]:
