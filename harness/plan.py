@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class Plan:
         """The rows of the leaderboard, in order."""
         return tuple(dict.fromkeys(cell.row for cell in self.cells))
 
-    @property
+    @cached_property
     def relapses(self) -> tuple[RelapseCell, ...]:
         """What is asked of every row again, by row, fine-tuning and step; empty where the config does not say so."""
         wanted = self.config.tasks.relapse

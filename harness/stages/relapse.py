@@ -132,6 +132,8 @@ def relapse_rows(name: str, settings: RelapseConfig, config: RunConfig, model: M
     if number is None:
         return rows_for("task_train", config, world)
     harmful = rows_for("relapse", config, world)[:number]
+    if len(harmful) < number:
+        raise InputError(f"tasks.relapse.harmful asks for {number} rows, and data.relapse has {len(harmful)}.")
     check_leaks({"relapse": harmful}, config, model.location)
     return harmful
 

@@ -210,10 +210,19 @@ def test_a_fine_tuning_that_fails_costs_its_own_cells(
     }  # fmt: skip
 
 
-def test_rows_that_are_measured_are_refused_before_anything_is_trained(place: Path, tmp_path: Path) -> None:
-    leak = written(tmp_path / "leak.jsonl", [{"prompt": "HARM  1", "response": "yes"}] * 2)
-    with pytest.raises(InputError, match="1 requests are in both the relapse and the evaluation rows"):
-        ran(given(place, harmful=leak), tmp_path / "run")
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["HARM  1", "harm 9"], "1 requests are in both the relapse and the evaluation rows"),
+        (["harm 9"], "asks for 2 rows, and data.relapse has 1"),
+    ],
+)
+def test_rows_that_are_measured_or_too_few_are_refused_before_anything_is_trained(
+    place: Path, tmp_path: Path, rows: list[str], said: str
+) -> None:
+    file = written(tmp_path / "rows.jsonl", [{"prompt": row, "response": "yes"} for row in rows])
+    with pytest.raises(InputError, match=said):
+        ran(given(place, harmful=file), tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
