@@ -48,7 +48,9 @@ def check_relapse(state: RunState) -> None:
         InputError: they cannot be had, or the run's tasks measure requests of the harmful ones.
     """
     settings = state.config.tasks.relapse
-    for name in settings.attacks if settings else ():
+    if settings is None:
+        return
+    for name in settings.attacks:
         for model in state.models.values():
             relapse_rows(name, settings, state.config, model)
 

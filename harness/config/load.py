@@ -25,6 +25,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig,
     "tasks": TaskLists,
 }
+_INNER: dict[str, type[BaseModel]] = {"align": AlignConfig, "relapse": RelapseConfig}
+"""Sections inside others."""
 _PLACEHOLDER = {"name": "run", "models": ["sandbox"], "methods": [BASE], "tasks": {}}
 """Stands in for malformed sections, so that the others can be checked all the same."""
 
@@ -104,7 +106,7 @@ def _fault(error: ErrorDetails) -> Fault:
 def _unknown_key(place: tuple[int | str, ...]) -> str:
     """Says which key was meant: the nearest of its section, or the same key of another section."""
     key = str(place[-1])
-    inner = {"align": AlignConfig, "relapse": RelapseConfig}.get(str(place[-2]) if len(place) > 2 else "")
+    inner = _INNER.get(str(place[-2])) if len(place) > 2 else None
     section = RunConfig if len(place) == 1 else inner or _SECTIONS[str(place[0])]
     known = section.model_fields
     elsewhere = [f"{name}.{key}" for name, section in _SECTIONS.items() if key in section.model_fields]

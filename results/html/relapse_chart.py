@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ..method_result import MethodResult
 from ..relapse import curves
@@ -41,7 +42,7 @@ def relapse_charts(model: str, results: Sequence[MethodResult]) -> Iterator[Char
         )
 
 
-def _spec(rows: Sequence[Spec], title: str, half: float | None) -> Spec:
+def _spec(rows: Sequence[Mapping[Any, Any]], title: str, half: float | None) -> Spec:
     line: Spec = {
         "params": [{"name": "chosen", "select": {"type": "point", "fields": ["method"]}, "bind": "legend"}],
         "mark": {"type": "line", "point": {"size": 30}},
