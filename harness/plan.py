@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from ..tasks.catalog import tasks
 from .config.model import BASE, MethodSpec, RunConfig
 from .config.naming import build_id
 from .config.settings import check_settings
+from .config.task_checks import hrr_task
 
-__all__ = ["BuildStep", "Cell", "Plan", "Row", "entries", "frontier_points", "make_plan", "start_of"]
+__all__ = ["BuildStep", "Cell", "Plan", "RelapseCell", "Row", "entries", "frontier_points", "make_plan", "start_of"]
 
 PARENT = "lora"
 """The method whose checkpoint post-hoc methods start from, where they name no other."""
@@ -64,6 +66,26 @@ class Cell(Row):
         """The row that this cell is part of."""
         return Row(self.model, self.label, self.stage, self.seed, self.build)
 
+    @property
+    def asked(self) -> str:
+        """What the row is asked, for names."""
+        return self.task
+
+
+@dataclass(frozen=True)
+class RelapseCell(Cell):
+    """A row's answers to the task of harm after it was fine-tuned again; its role is `relapse`."""
+
+    attack: str
+    """Name of that fine-tuning (`RelapseConfig.attacks`)."""
+    steps: int
+    """Optimizer steps of it; 0 is the checkpoint as it is."""
+
+    @property
+    def asked(self) -> str:
+        """As of a cell."""
+        return f"{self.task} after {self.steps} steps of {self.attack}"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -84,6 +106,30 @@ class Plan:
     def rows(self) -> tuple[Row, ...]:
         """The rows of the leaderboard, in order."""
         return tuple(dict.fromkeys(cell.row for cell in self.cells))
+
+    @cached_property
+    def relapses(self) -> tuple[RelapseCell, ...]:
+        """What is asked of every row again, by row, fine-tuning and step; empty where the config does not say so."""
+        wanted = self.config.tasks.relapse
+        task = hrr_task(self.config) if wanted else None
+        if wanted is None or task is None:
+            return ()
+        return tuple(
+            RelapseCell(**asdict(row), task=task, role="relapse", attack=attack, steps=steps)
+            for row in self.rows
+            for attack in wanted.attacks
+            for steps in wanted.steps
+        )
+
+    @property
+    def every_cell(self) -> tuple[Cell, ...]:
+        """All that is asked: the cells, and what is asked of the rows again."""
+        return (*self.cells, *self.relapses)
+
+    @property
+    def attacks(self) -> int:
+        """How many checkpoints are fine-tuned again, one for each fine-tuning."""
+        return len({(cell.model, cell.build, cell.attack) for cell in self.relapses})
 
     @property
     def hidden(self) -> tuple[BuildStep, ...]:

@@ -23,6 +23,7 @@ from .config.model import RunConfig
 from .config.naming import slug
 from .engines.choice import choose
 from .plan import BuildStep, Cell, make_plan
+from .relapsing import check_relapse, relapse_all
 from .stages.align import model_of
 from .stages.answering import Answering, Job, bar_of
 from .stages.build import Checkpoint, build
@@ -96,6 +97,7 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
                 state.whole = shown.follow(_whole(state))
                 _build_all(state)
                 _generate_all(state)
+                relapse_all(state)
                 _judge_all(state)
                 state.whole.end()
                 shown.tell_whole()
@@ -121,6 +123,7 @@ def _prepare(state: RunState) -> None:
         link = state.folder / "models" / slug(spec.id)
         link.unlink(missing_ok=True)
         link.symlink_to(Path(source.location).resolve())
+    check_relapse(state)
     if any(cell.role in JUDGED for cell in state.plan.cells):
         worlds = sorted({world_in(state.folder, name) for name in state.models})
         state.judges = {world: judges_of(state.config, world) for world in worlds}
@@ -137,6 +140,7 @@ def _whole(state: RunState) -> Whole:
     stages = [
         Stage("build", len(plan.builds), "checkpoints", "", guesses.build),
         Stage("answer", len(plan.cells), "cells", "responses", guesses.answer),
+        Stage("relapse", plan.attacks, "fine-tunings", "", guesses.relapse),
         Stage("judge", judges, "judges", "verdicts", guesses.judge),
     ]
     return Whole(stages, time.monotonic)
@@ -269,7 +273,9 @@ def _judge_all(state: RunState) -> None:
     assigned = state.store.assignments(state.plan.digest)
     for world, judges in state.judges.items():
         judged = [
-            cell for cell in state.plan.cells if cell.role in JUDGED and world_in(state.folder, cell.model) == world
+            cell
+            for cell in state.plan.every_cell
+            if cell.role in JUDGED and world_in(state.folder, cell.model) == world
         ]
         keys = [
             assigned[name_of(cell)][0]
@@ -301,7 +307,7 @@ def _judging(state: RunState, stage: Stage, world: int) -> OnProgress:
 
 
 def _write_manifest(state: RunState) -> None:
-    for cell in state.plan.cells:
+    for cell in state.plan.every_cell:
         reason = state.failures.get(cell.build or cell.model)
         if reason:
             state.store.assign(state.plan.digest, name_of(cell), None, f"failed: {reason}")

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 __all__ = [
-    *("AFTER_UTILITY", "BEFORE_UTILITY", "CORRECTED", "COUNT_COLUMNS", "GRADED", "TEXT_COLUMNS", "UNFINISHED"),
+    *("AFTER_UTILITY", "BEFORE_UTILITY", "CORRECTED", "COUNT_COLUMNS", "GRADED", "RELAPSE", "TEXT_COLUMNS"),
+    "UNFINISHED",
     "column_types",
     "utility_columns",
 ]
@@ -27,6 +28,8 @@ UNFINISHED = ("unfinished_rate", "prefill_unfinished_rate", "over_refusal_unfini
 """After these, and only where some answer is a block of thinking that did not end."""
 CORRECTED = ("hrr_corrected", "hrr_corrected_low", "hrr_corrected_high")
 """After these, and only where somebody labelled responses."""
+RELAPSE = "relapse_"
+"""How columns begin that stand behind UNFINISHED, one for each fine-tuning of finished checkpoints: text."""
 TEXT_COLUMNS = ("model", "method", "stage", "status")
 COUNT_COLUMNS = ("seed", "n", "safety_examples")
 
@@ -40,4 +43,5 @@ def column_types(names: Sequence[str]) -> dict[str, str]:
     """The pandas type of each column: text, a count that may be empty, or a number in percent or its own unit."""
     kinds = {"model_digest": "string"}  # may be empty, which "str" is not in pandas 2
     kinds |= dict.fromkeys(TEXT_COLUMNS, "str") | dict.fromkeys(COUNT_COLUMNS, "Int64")
+    kinds |= {name: "string" for name in names if name.startswith(RELAPSE)}
     return {name: kinds.get(name, "float64") for name in names}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from .columns import utility_columns
+from .columns import RELAPSE, utility_columns
 from .text import one_line
 
 if TYPE_CHECKING:
@@ -101,7 +101,19 @@ def _catalogue(frame: pd.DataFrame) -> list[Column]:
     ]
     first, *others = _SAFETY
     corrected = _CORRECTED if "hrr_corrected" in frame.columns else ()
-    return [*_IDENTITY, first, *corrected, *others, *(_GRADE if "grade" in frame.columns else ()), *utility, *_COST]
+    grade = _GRADE if "grade" in frame.columns else ()
+    relapse = [_relapse(str(name)) for name in frame.columns if str(name).startswith(RELAPSE)]
+    return [*_IDENTITY, first, *corrected, *others, *grade, *relapse, *utility, *_COST]
+
+
+def _relapse(name: str) -> Column:
+    attack = one_line(name.removeprefix(RELAPSE))
+    return Column(
+        *(f"relapse {attack}", name, _text(name)),
+        f"optimizer steps of fine-tuning again ({attack}) until HRR is half way from base to lora, on straight lines "
+        "between measured steps; >: not within so many",
+        drop=10,
+    )
 
 
 def _is_shown(column: Column, rows: list[Row]) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .columns import AFTER_UTILITY, BEFORE_UTILITY, GRADED, TEXT_COLUMNS, UNFINISHED, column_types
+from .columns import AFTER_UTILITY, BEFORE_UTILITY, GRADED, RELAPSE, TEXT_COLUMNS, UNFINISHED, column_types
 from .identity import check_one_model_per_name
 from .method_result import MethodResult, Sample
 from .records import UNKNOWN, Outcome
+from .relapse import relapse_cells
 from .statistics import Rate, holm, mcnemar_exact, rate, wilson
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def leaderboard(results: Sequence[MethodResult]) -> pd.DataFrame:
 
     Returns:
         One row per result, with the columns BEFORE_UTILITY, the utility metrics as first seen, AFTER_UTILITY, and
-        GRADED where some response has a grade, UNFINISHED where some thinking did not end.
+        GRADED where some response has a grade, UNFINISHED where some thinking did not end, RELAPSE with the steps to
+        half the drift where checkpoints were fine-tuned again.
 
     Raises:
         InputError: a role has no samples, over-refusal was not judged for refusal, or a method and its LoRA answered
@@ -59,10 +61,12 @@ def leaderboard(results: Sequence[MethodResult]) -> pd.DataFrame:
     check_one_model_per_name((result.model, result.model_digest) for result in results)
     utility = dict.fromkeys(name for result in results for name in result.metrics if name != "eval_loss")
     tests = _tests_against_lora(results)
-    rows = [_row(result) | test for result, test in zip(results, tests, strict=True)]
+    again = relapse_cells(results)
+    rows = [_row(result) | test | cells for result, test, cells in zip(results, tests, again, strict=True)]
     graded = GRADED if any("grade" in row for row in rows) else ()
     thinking = [name for name in UNFINISHED if any(row.get(name) for row in rows)]
-    frame = pd.DataFrame(rows, columns=[*BEFORE_UTILITY, *utility, *AFTER_UTILITY, *graded, *thinking])
+    relapse = dict.fromkeys(f"{RELAPSE}{name}" for result in results for name in result.relapse)
+    frame = pd.DataFrame(rows, columns=[*BEFORE_UTILITY, *utility, *AFTER_UTILITY, *graded, *thinking, *relapse])
     return frame.astype(column_types(list(frame.columns)))
 
 

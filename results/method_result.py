@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import InputError
-from .columns import AFTER_UTILITY, BEFORE_UTILITY, CORRECTED, GRADED, UNFINISHED
+from .columns import AFTER_UTILITY, BEFORE_UTILITY, CORRECTED, GRADED, RELAPSE, UNFINISHED
 from .records import Outcome
 from .text import storable
 
-__all__ = ["ROLES", "STAGES", "MethodResult", "Sample", "SweepSample"]
+__all__ = ["ROLES", "STAGES", "MethodResult", "Relapse", "Sample", "SweepSample"]
 
 ROLES = ("hrr", "prefill", "over_refusal", "under_refusal")
 """What a safety task measures: harm, harm after a forced opening, refusal of harmless requests, and of unsafe ones."""
@@ -52,6 +52,17 @@ class SweepSample:
     """Tokens of the response behind it; 0 for an empty one."""
 
 
+@dataclass(frozen=True)
+class Relapse:
+    """One fine-tuning of a finished checkpoint, and what was answered on the way."""
+
+    samples: Mapping[int, Sequence[Sample]]
+    """Optimizer steps -> the judged responses after them; after 0 those of the checkpoint as it was."""
+    minutes: float | None = None
+    """Of the training."""
+    peak_gb: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodResult:
     """Everything measured of one method on one model with one seed. What was not asked for is absent or None."""
@@ -67,6 +78,8 @@ class MethodResult:
     """Judged responses by role (one of ROLES)."""
     sweep: Sequence[SweepSample] = ()
     """Judged responses of the VISAGE task: each prompt at each point of each direction."""
+    relapse: Mapping[str, Relapse] = field(default_factory=dict)
+    """By the name of the fine-tuning."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """``eval_loss`` in nats per token, and the utility metrics, in percent where they are rates."""
     safety_examples: int | None = None
@@ -88,6 +101,7 @@ class MethodResult:
         if unknown := set(self.safety) - set(ROLES):
             raise ValueError(f"{name}: unknown roles {sorted(unknown)}; the roles are {', '.join(ROLES)}")
         known = {*BEFORE_UTILITY, *AFTER_UTILITY, *GRADED, *CORRECTED, *UNFINISHED}
+        known |= {metric for metric in self.metrics if metric.startswith(RELAPSE)}
         if taken := set(self.metrics) & (known - {"eval_loss"}):
             raise InputError(f"{name}: utility metrics {sorted(taken)} have names of leaderboard columns; rename them")
         for role, samples in self.safety.items():

@@ -8,13 +8,18 @@ from ..errors import InputError
 
 __all__ = ["MAY_SHARE", "ROLES", "check_overlap", "normal", "request_digest"]
 
-ROLES = ("forget", "curvature", "salora", "validation", "benign", "visage", "evaluation")
+ROLES = ("forget", "curvature", "salora", "validation", "relapse", "benign", "visage", "evaluation")
 """Two parts of the safety rows, all of them (for methods that train on them whole), prompts that settings are chosen
-on, the harmless prompts of an alignment, and two ways of measuring."""
+on, harmful rows that finished checkpoints are fine-tuned on again, the harmless prompts of an alignment, and two ways
+of measuring."""
 MAY_SHARE = frozenset(
-    {frozenset({"salora", "forget"}), frozenset({"salora", "curvature"}), frozenset({"visage", "evaluation"})}
+    {
+        *(frozenset({"salora", "forget"}), frozenset({"salora", "curvature"}), frozenset({"visage", "evaluation"})),
+        *(frozenset({"relapse", other}) for other in ("forget", "curvature", "salora", "validation")),
+    }
 )
-"""SaLoRA is another method and draws on the same 138 rows; VISAGE's first 80 rows are evaluation rows too (A-24)."""
+"""SaLoRA is another method and draws on the same 138 rows; VISAGE's first 80 rows are evaluation rows too (A-24). Who
+attacks a repaired model may know what it was repaired with."""
 
 
 def check_overlap(prompts: Mapping[str, Sequence[str]]) -> None:

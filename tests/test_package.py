@@ -19,7 +19,8 @@ FLOORS: dict[str, list[set[str]]] = {
         {"api", "finetuning", "repair", "unlearning"}, {"alignment", "repairs"}, {"methods"},
     ],
     "harness": [
-        {"config", "store"}, {"engines", "plan", "sandbox"}, {"terminal"}, {"stages"}, {"state"}, {"run"}, {"commands"},
+        {"config", "store"}, {"engines", "plan", "sandbox"}, {"terminal"}, {"stages"}, {"state"}, {"relapsing"},
+        {"run"}, {"commands"},
     ],
 }  # fmt: skip
 """Folders and files of the package, of `restore` and of `harness`, from the lowest floor up: imports go down only."""

@@ -21,7 +21,7 @@ from ..engines.choice import choose
 from ..plan import Plan, make_plan
 from ..stages.asking import Asker, asker_for, requests_of
 from ..stages.costs import Rows, Speed, Work, size_of, speed_of
-from ..stages.estimates import estimate
+from ..stages.estimates import estimate, relapse_work
 from ..stages.generate import JUDGED, task_infos
 from ..stages.gguf import dequantised_before, gguf_in
 from ..stages.known import DEVICES, ROWS, known_requests, known_size
@@ -176,13 +176,16 @@ def _stages(
     seconds = estimate(plan, sizes, counted, rows, speed, engine)
     requests = {task: each.requests for task, each in counted.items()}
     answers = _sum(requests.get(cell.task) for cell in plan.cells)
-    verdicts = _sum(requests.get(cell.task) for cell in plan.cells if cell.role in JUDGED)
+    again = sum(each.requests for name in found for each in relapse_work(plan, name, counted))
+    verdicts = _sum([again, *(requests.get(cell.task) for cell in plan.cells if cell.role in JUDGED)])
     judges = f"{len(config.judges)} judge{'s' if len(config.judges) != 1 else ''}, each"
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for head in ("stage", "of", "responses", "hours, about"):
         table.add_column(head, justify="left" if head in ("stage", "of") else "right")
     table.add_row("build", f"{len(plan.builds)} checkpoints", "", _hours(seconds.build))
     table.add_row("answer", f"{len(plan.cells)} cells", _count(answers), _hours(seconds.answer))
+    if plan.relapses:
+        table.add_row("relapse", f"{plan.attacks} fine-tunings", _count(again), _hours(seconds.relapse))
     table.add_row("judge", judges, _count(verdicts), _hours(seconds.judge))
     console.print(table)
     for line in _basis(config, asked, typical, infos, speed, known or device):

@@ -11,12 +11,12 @@ from ...registry import suggest
 from ...tasks.rows.reader import is_hub
 from ...tasks.sandbox.location import MODELS, is_sandbox, sandbox_problem
 from ...vllm_setup import vllm_problem
-from .data import SAFETY_SETS, TASK_SETS, own_rows_of, own_sources
+from .data import SAFETY_SETS, TASK_SETS, own_rows_of, own_sources, rows_for
 from .faults import Fault, twice
 from .model import BASE, MethodSpec, RunConfig
 from .naming import slug
 from .settings import check_settings
-from .task_checks import check_judges, check_tasks, check_what_is_judged
+from .task_checks import check_judges, check_tasks, check_what_is_judged, hrr_task
 
 __all__ = ["CHECKS"]
 
@@ -135,6 +135,7 @@ def _idle_columns(config: RunConfig) -> Iterator[Fault]:
         ("data.retain_columns", "data.retain", data.retain_columns),
         ("data.validation_columns", "data.validation", data.validation_columns),
         ("data.eval_columns", "data.eval_rows", data.eval_columns),
+        ("data.relapse_columns", "data.relapse", data.relapse_columns),
     )
     for at, of, columns in maps:
         if columns and of not in own:
@@ -177,6 +178,31 @@ def check_sandbox_data(config: RunConfig) -> Iterator[Fault]:
         yield Fault("finetune.dataset", text)
 
 
+def check_relapse(config: RunConfig) -> Iterator[Fault]:
+    """Rows enough to fine-tune again on, harm to measure, and the two methods that half the drift lies between."""
+    relapse, at = config.tasks.relapse, "tasks.relapse"
+    if relapse is None:
+        return
+    if not relapse.attacks:
+        yield Fault(at, "nothing is fine-tuned on: benign is false and harmful is empty")
+    yield from twice(f"{at}.harmful", relapse.harmful)
+    batch = relapse.batch_size or config.finetune.batch_size
+    yield from _batch_faults(at, batch, relapse.micro_batch_size or config.finetune.micro_batch_size)
+    for row in {BASE, "lora"} - {*config.labels}:
+        yield Fault(at, f"half the drift lies between the rows base and lora, and there is no row '{row}'; add it")
+    if not hrr_task(config):
+        yield Fault(at, "harm is measured by the run's task with role hrr; name one under tasks.safety")
+    if relapse.harmful and not is_hub(config.data.relapse or ""):
+        try:
+            given = len(rows_for("relapse", config))
+        except InputError as error:
+            if not config.data.relapse:  # else check_data says so
+                yield Fault(f"{at}.harmful", str(error))
+        else:
+            if max(relapse.harmful) > given:
+                yield Fault(f"{at}.harmful", f"{max(relapse.harmful)} rows are asked for, and there are {given}")
+
+
 def check_seeds(config: RunConfig) -> Iterator[Fault]:
     """No seed twice."""
     yield from twice("seeds", config.seeds)
@@ -199,6 +225,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ..
     (("tasks",), check_tasks),
     (("judges",), check_judges),
     (("tasks", "judges"), check_what_is_judged),
+    (("models", "methods", "finetune", "data", "tasks"), check_relapse),
     (("seeds",), check_seeds),
     (("engine", "device"), check_engine),
 )

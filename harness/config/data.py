@@ -38,7 +38,7 @@ PROMPTS, EXCHANGES = ("prompt",), ("prompt", "response")
 RETAIN_SPLITS = ("retain_1", "retain_2", "retain_check")
 TASK_SPLITS = ("task_train", *RETAIN_SPLITS)
 SAFETY_SPLITS = ("forget", "curvature_forget", "safety")
-SPLITS = (*TASK_SPLITS, *SAFETY_SPLITS, "validation")
+SPLITS = (*TASK_SPLITS, *SAFETY_SPLITS, "validation", "relapse")
 FORGET_SIZE = 50
 """Rows of the forget set; the rest of the safety rows build curvature (the paper's section 4.1)."""
 
@@ -109,6 +109,8 @@ def _rows(split: str, config: RunConfig, world: int) -> Rows:
         return _safety_rows(split, config, world)
     if split == "validation":
         return _validation(config, world)
+    if split == "relapse":
+        return _relapse(config, world)
     raise InputError(f"No data split is called '{split}'. {suggest(split, SPLITS)}")
 
 
@@ -173,6 +175,18 @@ def _validation(config: RunConfig, world: int) -> Rows:
     )
 
 
+def _relapse(config: RunConfig, world: int) -> Rows:
+    """Harmful rows, prompt and response, to fine-tune a finished checkpoint on; the sandbox's are placeholder steps."""
+    if config.data.relapse:
+        return own_rows(config)["data.relapse"].rows
+    if config.safety_source == "sandbox":
+        return [{"prompt": row["prompt"], "response": row["target"]} for row in _world("harmful_validation", world)]
+    raise InputError(
+        "data.relapse is missing: tasks.relapse fine-tunes on harmful rows, and only the sandbox has its own. Give a "
+        "file of them (prompt and response), or set tasks.relapse.harmful=[]."
+    )
+
+
 def _world(split: str, world: int) -> Rows:
     from ...tasks.sandbox.world import rows
 
@@ -206,6 +220,8 @@ def own_sources(config: RunConfig) -> dict[str, tuple[str, tuple[str, ...], Mapp
         found["data.safety"] = (data.safety, PROMPTS, data.safety_columns)
     if data.validation:
         found["data.validation"] = (data.validation, PROMPTS, data.validation_columns)
+    if data.relapse:
+        found["data.relapse"] = (data.relapse, EXCHANGES, data.relapse_columns)
     if data.retain:
         found["data.retain"] = (data.retain, EXCHANGES, data.retain_columns)
     if data.eval_rows:

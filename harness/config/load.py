@@ -15,6 +15,7 @@ from .checks import CHECKS
 from .faults import Fault, report, type_fault
 from .file import read_yaml, with_overrides
 from .model import BASE, DataConfig, FinetuneConfig, ModelSpec, RunConfig, TaskLists
+from .relapse import RelapseConfig
 
 __all__ = ["BASE", "RunConfig", "check_config", "load_config"]
 
@@ -24,6 +25,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataConfig,
     "tasks": TaskLists,
 }
+_INNER: dict[str, type[BaseModel]] = {"align": AlignConfig, "relapse": RelapseConfig}
+"""Sections inside others."""
 _PLACEHOLDER = {"name": "run", "models": ["sandbox"], "methods": [BASE], "tasks": {}}
 """Stands in for malformed sections, so that the others can be checked all the same."""
 
@@ -103,7 +106,8 @@ def _fault(error: ErrorDetails) -> Fault:
 def _unknown_key(place: tuple[int | str, ...]) -> str:
     """Says which key was meant: the nearest of its section, or the same key of another section."""
     key = str(place[-1])
-    section = RunConfig if len(place) == 1 else AlignConfig if "align" in place else _SECTIONS[str(place[0])]
+    inner = _INNER.get(str(place[-2])) if len(place) > 2 else None
+    section = RunConfig if len(place) == 1 else inner or _SECTIONS[str(place[0])]
     known = section.model_fields
     elsewhere = [f"{name}.{key}" for name, section in _SECTIONS.items() if key in section.model_fields]
     if len(place) > 1 and key in RunConfig.model_fields:

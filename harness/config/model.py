@@ -20,6 +20,7 @@ from ...tasks.sandbox.location import in_world, is_sandbox, world_of
 from .alignment import AlignConfig
 from .frozen import Frozen, Schedule, Share, Text, UserPath
 from .naming import row_labels
+from .relapse import RelapseConfig
 
 if TYPE_CHECKING:
     from ...restore.config.training import TrainingConfig
@@ -145,6 +146,10 @@ class DataConfig(Frozen):
     """Own task rows for the retain sets; None holds them out of the fine-tuning data."""
     retain_columns: dict[Text, Text] = Field(default_factory=dict)
     """As `finetune.columns`, of `retain`."""
+    relapse: UserPath | None = None
+    """Own harmful rows, prompt and response, that `tasks.relapse` fine-tunes on; None is the sandbox's placeholders."""
+    relapse_columns: dict[Text, Text] = Field(default_factory=dict)
+    """As `finetune.columns`, of `relapse`."""
     advbench_csv: UserPath | None = None
     dolly_jsonl: UserPath | None = None
     alpaca_json: UserPath | None = None
@@ -169,7 +174,7 @@ class DataConfig(Frozen):
     @property
     def files(self) -> dict[str, str]:
         """The local copies that were given, by the metadata key under which tasks look for them."""
-        own = ("safety", "validation", "retain")
+        own = ("safety", "validation", "retain", "relapse")
         given = self.model_dump(exclude={*own, *(f"{name}_columns" for name in (*own, "eval")), "advbench_overlap"})
         return {key: path for key, path in given.items() if path}
 
@@ -191,6 +196,8 @@ class TaskLists(Frozen):
     safety: tuple[Text, ...] = ()
     utility: tuple[Text, ...] = ()
     include: tuple[UserPath, ...] = ()
+    relapse: RelapseConfig | None = None
+    """Fine-tunes every row's checkpoint again; None does not."""
 
 
 def _judge(given: Any) -> Any:

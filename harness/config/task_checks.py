@@ -16,7 +16,7 @@ from .faults import Fault, numbered, twice
 from .model import RunConfig
 from .settings import check_settings
 
-__all__ = ["SAFETY_ROLES", "check_judges", "check_tasks", "check_what_is_judged", "lm_eval_tasks"]
+__all__ = ["SAFETY_ROLES", "check_judges", "check_tasks", "check_what_is_judged", "hrr_task", "lm_eval_tasks"]
 
 SAFETY_ROLES = (*ROLES, "visage")
 _ONE_TASK_ROLES = (*SAFETY_ROLES, "eval_loss")
@@ -60,6 +60,12 @@ def _rows_without_prompt(at: str, task: TaskInfo) -> Iterator[Fault]:
                 read_records(Path(name), ("prompt",), f"The judges of '{task.name}' read it: rename or add the column.")
             except InputError as error:
                 yield Fault(at, str(error))
+
+
+def hrr_task(config: RunConfig) -> str | None:
+    """The run's task of harm, of which there is one at most; None where it has none."""
+    known = tasks(*map(Path, config.tasks.include))
+    return next((name for name in config.tasks.safety if name in known and known[name].role == "hrr"), None)
 
 
 def _with_roles(known: dict[str, TaskInfo], roles: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from .known import known_size
 from .memory import PROMPT, device_of, judges_at_hand
 from .models import ModelSource
 
-__all__ = ["Estimate", "estimate", "rough"]
+__all__ = ["Estimate", "estimate", "relapse_work", "rough"]
 
 AT_ONCE = 256
 """Requests that vLLM answers side by side, about."""
@@ -28,6 +28,8 @@ class Estimate(NamedTuple):
 
     build: float | None
     answer: float | None
+    relapse: float | None
+    """Fine-tunings of finished checkpoints, and their answers."""
     judge: float | None
 
 
@@ -51,7 +53,8 @@ def estimate(
     """
     batch = plan.config.batch_size if (engine or choose(plan.config)) == "hf" else AT_ONCE
     answers = [_answering(plan, name, size, work, speed, batch) for name, size in sizes.items()]
-    return Estimate(_building(plan, sizes, rows, speed), _sum(answers), _judging(plan, work, speed))
+    again = _relapsing(plan, sizes, work, rows, speed, batch)
+    return Estimate(_building(plan, sizes, rows, speed), _sum(answers), again, _judging(plan, work, speed))
 
 
 def rough(plan: Plan, models: Mapping[str, ModelSource]) -> Estimate:
@@ -66,7 +69,7 @@ def rough(plan: Plan, models: Mapping[str, ModelSource]) -> Estimate:
         for name, info in task_infos(config).items()
     }
     rows = None
-    if plan.builds:
+    if plan.builds or plan.relapses:
         try:
             rows = Rows(len(rows_for("task_train", config)), PROMPT)
         except InputError:  # the builds will say so
@@ -91,9 +94,44 @@ def _building(plan: Plan, sizes: Mapping[str, Size | None], rows: Rows | None, s
     return _sum(None if size is None else training_seconds(seen, rows.tokens, micro, size, speed) for size in known)
 
 
+def _relapsing(
+    plan: Plan, sizes: Mapping[str, Size | None], work: Mapping[str, Work], rows: Rows | None, speed: Speed, batch: int
+) -> float | None:
+    settings = plan.config.tasks.relapse
+    if settings is None:
+        return 0.0
+    if rows is None:
+        return None
+    tuning = settings.training(plan.config.finetune.training())
+    seen, micro = settings.steps[-1] * tuning.batch_size, min(tuning.micro_batch_size, tuning.batch_size)
+    sized = {name: size for name, size in sizes.items() if size is not None}
+    trained = {(cell.model, cell.build, cell.attack) for cell in plan.relapses}
+    if len(sized) < len(sizes):
+        return None
+    training = sum(training_seconds(seen, rows.tokens, micro, sized[model], speed) for model, _, _ in trained)
+    asked = {name: relapse_work(plan, name, work) for name in sizes}
+    answers = [answering_seconds(asked[name], size, speed, batch) for name, size in sized.items()]
+    return training + sum(answers)
+
+
+def relapse_work(plan: Plan, model: str, work: Mapping[str, Work]) -> list[Work]:
+    """What is asked of a model's fine-tuned checkpoints; before the first step they are as they were.
+
+    Args:
+        plan: of the run.
+        model: which one.
+        work: of each task; those that are missing are not counted.
+    """
+    settings = plan.config.tasks.relapse
+    asked = {(c.build, c.attack, c.steps): work[c.task] for c in plan.relapses if c.model == model and c.task in work}
+    most = settings.prompts if settings else None
+    return [each._replace(requests=min(each.requests, most or each.requests)) for (_, _, s), each in asked.items() if s]
+
+
 def _judging(plan: Plan, work: Mapping[str, Work], speed: Speed) -> float | None:
     """Of the judges that are models; the others take none to speak of."""
     cells = [work[cell.task] for cell in plan.cells if cell.role in JUDGED and cell.task in work]
+    cells += [each for spec in plan.config.models for each in relapse_work(plan, spec.id, work)]
     if not any(cell.role in JUDGED for cell in plan.cells):
         return 0.0
     named = [arguments["model"] for judge in plan.config.judges for arguments in judge.values() if "model" in arguments]

@@ -79,4 +79,4 @@ def read_store(folder: Path, shared: Path | None) -> Store:
 
 def name_of(cell: Cell) -> str:
     """What a cell is called in the store's assignments."""
-    return f"{cell.model} | {cell.label} | seed {cell.seed} | {cell.task}"
+    return f"{cell.model} | {cell.label} | seed {cell.seed} | {cell.asked}"

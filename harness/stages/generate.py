@@ -20,7 +20,7 @@ from .sweep import swept
 
 __all__ = ["JUDGED", "Answered", "cell_key", "cell_parts", "evaluate", "loaded_tasks", "task_infos"]
 
-JUDGED = (*ROLES, "visage")
+JUDGED = (*ROLES, "visage", "relapse")
 """The roles whose responses go before the judges."""
 
 FEWSHOT_SEED = 1234

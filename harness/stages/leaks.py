@@ -13,7 +13,10 @@ from ..config.model import RunConfig
 
 __all__ = ["check_benign", "check_leaks", "left_out", "prompts_of"]
 
-_USES = {"forget": "forget", "curvature_forget": "curvature", "safety": "salora", "validation": "validation"}
+_USES = {
+    **{"forget": "forget", "curvature_forget": "curvature", "safety": "salora"},
+    **{"validation": "validation", "relapse": "relapse"},
+}
 """Data split -> its use (`tasks.overlap.ROLES`)."""
 _HARMFUL = ("hrr", "prefill", "under_refusal")
 """Roles of tasks whose requests a method must not have seen."""
@@ -91,7 +94,8 @@ def _metadata(task: TaskInfo, config: RunConfig, model: str) -> dict[str, Any]:
 def _prompts(loader: str, metadata: tuple[tuple[str, Any], ...]) -> tuple[str, ...]:
     module, _, name = loader.rpartition(".")
     try:
-        table = getattr(import_module(module), name)(**dict(metadata))["test"]
+        load = getattr(import_module(module), name, None)
+        table = load(**dict(metadata))["test"] if load else None
     except (ImportError, InputError):  # a function beside its YAML; data that cannot be had, which its own stage says
         return ()
-    return tuple(table["prompt"]) if "prompt" in table.column_names else ()
+    return tuple(table["prompt"]) if table is not None and "prompt" in table.column_names else ()

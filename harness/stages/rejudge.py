@@ -109,5 +109,5 @@ def _keys(
     decided = frozenset[str]().union(*(record.decides for record in before))
     roles = JUDGED if any(record_of(judge).decides - decided for judge in new) else ROLES
     assigned = store.assignments(plan.digest)
-    cells = [cell for cell in plan.cells if cell.role in roles and world_in(folder, cell.model) == world]
+    cells = [cell for cell in plan.every_cell if cell.role in roles and world_in(folder, cell.model) == world]
     return [key for cell in cells if (key := assigned.get(name_of(cell), (None, ""))[0])]

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from ...errors import InputError
 from ...judges.base import Exchange
-from ...results.method_result import ROLES, MethodResult, Sample, SweepSample
+from ...results.method_result import ROLES, MethodResult, Relapse, Sample, SweepSample
 from ...results.records import Verdict, combine
 from ...tasks.catalog import TaskInfo
-from ..plan import Cell, Plan, Row, frontier_points
+from ..plan import Cell, Plan, RelapseCell, Row, frontier_points
 from ..store.files import make_folder
 from ..store.store import JudgeRecord, Store
 from .build import changed, load_checkpoint
@@ -24,6 +24,7 @@ from .generate import task_infos
 from .judge import deciders, judged_as
 from .judge_tables import JudgeTables, judge_tables
 from .judged import judged_rows, with_verdicts
+from .relapse import attack_folder, load_attacked
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
 from .report_page import OpenRun, write_page
 from .worlds import world_in
@@ -45,10 +46,10 @@ def report(
 
     A run with several seeds gets leaderboard-seeds.csv and .md as well, the means over seeds; one with a frontier
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
-    visage.svg; one with base and `lora` drift.csv; one whose data name kinds of requests categories.csv; one with
-    several worlds of one preset replicas.csv and .md, the table of claims over worlds. What each judge says is in judges.csv;
-    two judges of the same get agreement.csv and disagreements.csv, labels judge-errors.csv. Restored checkpoints get a
-    README.md with what was measured of them.
+    visage.svg; one with `tasks.relapse` relapse.csv; one with base and `lora` drift.csv; one whose data name kinds of
+    requests categories.csv; one with several worlds of one preset replicas.csv and .md, the table of claims over
+    worlds. What each judge says is in judges.csv; two judges of the same get agreement.csv and disagreements.csv,
+    labels judge-errors.csv. Restored checkpoints get a README.md with what was measured of them.
 
     Args:
         folder: of the run.
@@ -175,6 +176,7 @@ def _tables(
     from ...results.frontier import frontier, write_frontier
     from ...results.judge_table import with_corrected
     from ...results.leaderboard import leaderboard
+    from ...results.relapse import write_relapse
     from ...results.replicas import default_reference
     from ...results.sweep import write_visage
     from ...results.terminal import render
@@ -186,6 +188,7 @@ def _tables(
         points = frontier(results, frontier_points(plan.config))
         write_frontier(points, folder, reference or default_reference(results), over_worlds)
     write_visage(results, folder)
+    write_relapse(results, folder)
     write_drift(results, over_worlds, folder / "drift.csv")
     kinds = by_category(results)
     if len(kinds):
@@ -213,7 +216,13 @@ def results_of(plan: Plan, folder: Path, store: Store) -> list[MethodResult]:
     tasks = task_infos(plan.config)
     results = [
         _result(
-            row, [cell for cell in plan.cells if cell.row == row], folder, store, assigned, judges[row.model], tasks
+            row,
+            [cell for cell in plan.every_cell if cell.row == row],
+            folder,
+            store,
+            assigned,
+            judges[row.model],
+            tasks,
         )
         for row in plan.rows
     ]
@@ -248,12 +257,30 @@ def _result(
             if cell.role == "visage"
             for sample in _sweep(store, key, judges, tasks[cell.task])
         ],
+        relapse=_relapse(row, done, folder, store, judges),
         metrics={name: value for cell, key in done.items() for name, value in _metric(tasks[cell.task], store, key)},
         safety_examples=built.safety_examples if built else 0,
         minutes=built.minutes if built else None,
         peak_gb=built.peak_gb if built else None,
-        model_digest=model_digest_of(name, [store.cell_parts(key) for key in done.values()]),
+        model_digest=model_digest_of(
+            name, [store.cell_parts(key) for cell, key in done.items() if cell.role != "relapse"]
+        ),
     )
+
+
+def _relapse(
+    row: Row, done: Mapping[Cell, str], folder: Path, store: Store, judges: Sequence[JudgeRecord]
+) -> dict[str, Relapse]:
+    """The fine-tunings of a row's checkpoint by name, with what they cost where the run folder still knows it."""
+    found: dict[str, dict[int, list[Sample]]] = {}
+    for cell, key in done.items():
+        if isinstance(cell, RelapseCell):
+            found.setdefault(cell.attack, {})[cell.steps] = judged_samples(store, key, judges)
+    costs = {name: load_attacked(attack_folder(folder, row, name)) for name in found}
+    return {
+        name: Relapse(samples, cost.minutes if cost else None, cost.peak_gb if cost else None)
+        for (name, samples), cost in zip(found.items(), costs.values(), strict=True)
+    }
 
 
 def _metric(task: TaskInfo, store: Store, key: str) -> list[tuple[str, float]]:

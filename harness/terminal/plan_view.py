@@ -53,7 +53,8 @@ def _totals(plan: Plan) -> list[Text]:
     trained = f"{_count(len(plan.builds), 'adapter')} to build"
     grid = f"{_count(rows, 'row')} x {_count(len(plan.cells) // rows, 'task')}"
     measured = f"{_count(len(plan.cells), 'cell')} to evaluate ({grid})"
-    return [Text(" · ".join(names)), Text(f"{trained}, {measured}", style="bold")]
+    again = f", {_count(plan.attacks, 'checkpoint')} to fine-tune again" if plan.relapses else ""
+    return [Text(" · ".join(names)), Text(f"{trained}, {measured}{again}", style="bold")]
 
 
 def _count(number: int, what: str) -> str:

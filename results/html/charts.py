@@ -17,6 +17,7 @@ from .contents import Report
 from .embed import visible
 from .gain_chart import gain_chart
 from .judge_charts import judge_charts
+from .relapse_chart import relapse_charts
 from .specs import METHODS, Chart, Row, Spec, choice, field, height, legend, measured, percent, titled, vega
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ ROLE_TITLES = {
 def charts(report: Report) -> list[Chart]:
     """All charts that the results have data for, section by section; those of models that are no replicas apart."""
     groups = [*_groups(report)]
-    makers = (_bars, _outcomes, _kinds, _judges, _pareto, _drift, _gains, _basins)
+    makers = (_bars, _outcomes, _kinds, _judges, _pareto, _drift, _relapse, _gains, _basins)
     return [chart for make in makers for group in groups for chart in make(report, *group)]
 
 
@@ -268,6 +269,10 @@ def _kinds(report: Report, model: str, results: Sequence[MethodResult], frame: p
 
 def _gains(report: Report, model: str, results: Sequence[MethodResult], frame: pd.DataFrame) -> Iterator[Chart]:
     return gain_chart(frame, model)
+
+
+def _relapse(report: Report, model: str, results: Sequence[MethodResult], frame: pd.DataFrame) -> Iterator[Chart]:
+    return relapse_charts(model, results)
 
 
 def _basins(report: Report, model: str, results: Sequence[MethodResult], frame: pd.DataFrame) -> Iterator[Chart]:
