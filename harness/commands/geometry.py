@@ -80,6 +80,54 @@ def correlate(
     _where(console, output, "losses.csv, means.csv, correlations.csv, manifest.json, correlate.html")
 
 
+def landscape(
+    output: Output,
+    base: Base = "sandbox",
+    tuned: Tuned = None,
+    restored: Restored = None,
+    data: Data = None,
+    columns: Columns = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Of each of the two draws, at most.")] = 32,
+    points: Annotated[int, typer.Option("--points", min=3, help="Of a side of the grid.")] = 20,
+    reach: Annotated[float, typer.Option("--reach", help="The largest step along a direction.")] = 0.01,
+    seeds: Annotated[tuple[int, int], typer.Option("--seeds", help="Of the two directions.")] = (1000, 2000),
+    scale: Annotated[
+        str, typer.Option("--scale", help="tensor: directions as long as each tensor; raw: as gradients are.")
+    ] = "tensor",
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Of answers and refusals.")] = 64,
+    batch_size: BatchSize = 32,
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Losses around the weights."""
+    from ..stages.geometry_rows import named_columns, named_sources
+    from ..stages.landscaping import DEFAULT_SETS, LandscapeSettings
+    from ..stages.landscaping import landscape as take
+
+    sources = named_sources(data or [])
+    meant = named_columns(columns or [], [*(sources or DEFAULT_SETS)])
+    settings = LandscapeSettings(
+        base, tuned, restored, sources, meant, rows=rows, points=points, reach=reach, seeds=seeds, scale=scale,
+        batch_size=batch_size, max_new_tokens=max_new_tokens, dtype=dtype, device=device,
+    )  # fmt: skip
+    console = console_of_output()
+    with _progress(console) as shown:
+        found = take(settings, output, shown)
+    console.print(_structures(found.structures()))
+    _where(console, output, "grid.csv, sections.csv, structure.csv, percentiles.csv, manifest.json, landscape.html")
+
+
+def _structures(frame: "pd.DataFrame") -> Table:
+    """Structural differences with their noise floors."""
+    table = Table("losses on", "compared", box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("draw", "signed %", "absolute %", "range, nats"):
+        table.add_column(head, justify="right")
+    for row in frame.to_dict("records"):
+        numbers = ["-" if row[name] != row[name] else f"{row[name]:.2f}" for name in ("signed", "absolute")]
+        table.add_row(row["set"], row["compared"], str(row["draw"] or "both"), *numbers, f"{row['spread']:.3g}")
+    return table
+
+
 @contextmanager
 def _progress(console: Console) -> "Iterator[Bars]":
     from ..terminal.progress import bars
@@ -118,5 +166,9 @@ def add_to(app: typer.Typer) -> None:
     add_command(
         group, correlate, "geometry correlate --output runs/correlate",
         "Correlations of per-example losses of base, tuned and restored models, with the controls beside them.",
+    )  # fmt: skip
+    add_command(
+        group, landscape, "geometry landscape --output runs/landscape",
+        "Loss landscapes around base, tuned and restored weights, with structural differences and their noise floors.",
     )  # fmt: skip
     app.add_typer(group, name="geometry")
