@@ -123,5 +123,5 @@ def _made(
             made = torch.randn(weight.shape, generator=torch.Generator().manual_seed(key)).mul_(gradient[name])
             length = float(torch.linalg.vector_norm(made, dtype=torch.float64))
             if scale == "tensor" and length:
-                made.mul_(float(torch.linalg.vector_norm(weight, dtype=torch.float64)) / length)
+                made.mul_(float(torch.linalg.vector_norm(weight.detach(), dtype=torch.float64)) / length)
             yield f"{number}:{name}", made.to(weight.dtype)

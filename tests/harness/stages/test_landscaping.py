@@ -23,7 +23,7 @@ from safebasin.restore.geometry.structure import percentiles, structure
 from ...conftest import TinyChatModel, guard
 from .test_correlating import adapter
 
-POINTS = 3
+POINTS = 4
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -90,13 +90,12 @@ def test_everything_is_written_and_the_directions_are_gone(whole: Path) -> None:
     }  # fmt: skip
     grid = pd.read_csv(whole / "grid.csv")
     assert len(grid) == 2 * 2 * POINTS**2  # models, draws, points
-    assert sorted(set(grid["a"])) == [-0.05, 0, 0.05]
+    assert sorted(set(grid["a"])) == pytest.approx([-0.05, -0.05 / 3, 0.05 / 3, 0.05], rel=1e-4)
     sections = pd.read_csv(whole / "sections.csv")
-    assert len(sections) == 2 * 2 * 2 * POINTS
-    middle = grid[(grid["a"] == 0) & (grid["b"] == 0)].set_index(["model", "draw"])["loss"]
+    assert len(sections) == 2 * 2 * 2 * (POINTS + 1)
     through = sections[(sections["a"] == 0) & (sections["b"] == 0)].groupby(["model", "draw"])["loss"]
+    assert (through.count() == 2).all(), "both sections go through the origin"
     assert (through.nunique() == 1).all()
-    assert through.first().to_dict() == middle.to_dict()
 
 
 def test_tables_are_those_of_the_grid(whole: Path) -> None:
@@ -116,8 +115,10 @@ def test_tables_are_those_of_the_grid(whole: Path) -> None:
         "base, two pairs of directions",
     ]  # fmt: skip
     assert found["kind"].tolist() == ["rows", "models", "models", "rows", "directions"]
-    assert structure(surface("base", 1), surface("base", 1)).signed == 0  # 3 x 3 points have one inside: no r of it
-    assert found["r"].isna().all()
+    assert found["draw"].tolist() == [0, 1, 2, 0, 1]
+    for row, pair in ((0, (("base", 1), ("base", 2))), (2, (("base", 2), ("tuned", 2)))):
+        assert found["r"][row] == pytest.approx(structure(surface(*pair[0]), surface(*pair[1])).r, abs=0.02)
+        assert found["signed"][row] == pytest.approx(100 * (1 - found["r"][row]), abs=0.01)
 
 
 def test_a_killed_landscape_goes_on_with_the_same_numbers(
