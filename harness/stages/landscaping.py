@@ -28,6 +28,7 @@ __all__ = ["DEFAULT_SETS", "LandscapeSettings", "landscape"]
 
 DEFAULT_SETS = ("harmful", "task", "dual_use")
 """Of a sandbox base's own sets, those that a landscape is taken of."""
+GRID, SECTIONS, STRUCTURE, PERCENTILES = "grid.csv", "sections.csv", "structure.csv", "percentiles.csv"
 JOURNAL, DIRECTIONS = "landscape.jsonl", "directions"
 OTHER = 1
 """What is added to the seeds for the second pair of directions."""
@@ -85,14 +86,14 @@ def landscape(settings: LandscapeSettings, output: Path, shown: Bars) -> "Surfac
         found = Surfaces(
             Plane(settings.points, settings.reach), work.values(settings.seeds), work.values(settings.others)
         )
-        tables = {
-            "grid.csv": found.table(), "sections.csv": found.sections(), "structure.csv": found.structures(),
-            "percentiles.csv": found.percentiles(),
-        }  # fmt: skip
-        for name, table in tables.items():
+        grid, sections, structures, shares = found.table(), found.sections(), found.structures(), found.percentiles()
+        for name, table in ((GRID, grid), (SECTIONS, sections), (STRUCTURE, structures), (PERCENTILES, shares)):
             write_table(table, output / name)
         write_manifest(output / "manifest.json", work.facts)
-        landscape_page(found.grid, found.sets, list(found.values), *tables.values(), work.facts, output, cache_folder())
+        landscape_page(
+            found.grid, found.sets, list(found.values), grid, sections, structures, shares, work.facts, output,
+            cache_folder(),
+        )  # fmt: skip
         for left in output.glob(f"{DIRECTIONS}-*"):
             left.unlink()
     return found

@@ -93,7 +93,7 @@ def _over(x: Vector, y: Vector, pairings: Iterator[NDArray[np.int64]]) -> Interv
 
 
 def _varies(x: Vector, y: Vector) -> bool:
-    return len(x) >= FEWEST and np.ptp(x) > 0 and np.ptp(y) > 0
+    return len(x) >= FEWEST and bool(np.ptp(x) > 0 and np.ptp(y) > 0)
 
 
 def _r(x: Vector, y: Vector) -> float:

@@ -52,4 +52,4 @@ class RowLosses:
 
     def means(self, model: Any) -> NDArray[np.float64]:
         """L(x) of each row, [n], in the order of the rows."""
-        return self.sums(model) / self.counts
+        return np.asarray(self.sums(model) / self.counts, np.float64)

@@ -82,9 +82,9 @@ class Surfaces:
                 both = [self.grid(model, name, draw) for draw in range(DRAWS)]
                 if model != self.base:
                     for draw in range(DRAWS):
-                        about = (f"{self.base} and {model}", "models", draw + 1)
-                        pairs.append((*about, self.grid(self.base, name, draw), both[draw]))
-                pairs.append((f"{model}, two draws of rows", "rows", 0, *both))
+                        compared, own = f"{self.base} and {model}", self.grid(self.base, name, draw)
+                        pairs.append((compared, "models", draw + 1, own, both[draw]))
+                pairs.append((f"{model}, two draws of rows", "rows", 0, both[0], both[1]))
             for model in self.others:
                 one, two = self.grid(model, name, 0), self.grid(model, name, 0, other=True)
                 pairs.append((f"{model}, two pairs of directions", "directions", 1, one, two))

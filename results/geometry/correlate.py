@@ -73,7 +73,7 @@ def correlate_charts(losses: pd.DataFrame, means: pd.DataFrame, correlations: pd
         yield _path(correlations)
 
 
-def _where(row: Mapping[str, Any]) -> str:
+def _where(row: Mapping[Any, Any]) -> str:
     return visible(f"{row['set']}, {row['target']}")
 
 
@@ -283,7 +283,7 @@ def _table(correlations: pd.DataFrame) -> PageTable:
     return PageTable("Correlations", caption, heads, rows, left=3)
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
+def _cell(row: Mapping[Any, Any], name: str) -> str:
     if row[name] != row[name]:
         return "-"
     return f"{number(row[name])} [{number(row[f'{name}_low'])}, {number(row[f'{name}_high'])}]"
