@@ -47,7 +47,8 @@ class Compared:
         """
         from ...restore.models.checkpoint import load_checkpoint_model
 
-        return load_checkpoint_model(self.base.location, self.checkpoints.get(name), None, dtype, device)
+        folder = None if name == BASE else self.checkpoints[name]
+        return load_checkpoint_model(self.base.location, folder, None, dtype, device)
 
     def tokenizer(self) -> Any:
         """That of the tuned model: all of them are asked the same token ids.
