@@ -120,10 +120,10 @@ def landscape(
 def _structures(frame: "pd.DataFrame") -> Table:
     """Structural differences with their noise floors."""
     table = Table("losses on", "compared", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("draw", "signed %", "absolute %", "range, nats"):
+    for head in ("draw", "signed %", "absolute %", "rough %", "range, nats"):
         table.add_column(head, justify="right")
     for row in frame.to_dict("records"):
-        numbers = ["-" if row[name] != row[name] else f"{row[name]:.2f}" for name in ("signed", "absolute")]
+        numbers = ["-" if row[name] != row[name] else f"{row[name]:.2f}" for name in ("signed", "absolute", "rough")]
         table.add_row(row["set"], row["compared"], str(row["draw"] or "both"), *numbers, f"{row['spread']:.3g}")
     return table
 

@@ -30,6 +30,8 @@ DEFAULT_SETS = ("harmful", "task", "dual_use")
 """Of a sandbox base's own sets, those that a landscape is taken of."""
 GRID, SECTIONS, STRUCTURE, PERCENTILES = "grid.csv", "sections.csv", "structure.csv", "percentiles.csv"
 JOURNAL, DIRECTIONS = "landscape.jsonl", "directions"
+DIGITS = 10
+"""Of the tables' numbers: second differences of losses are far smaller than losses."""
 OTHER = 1
 """What is added to the seeds for the second pair of directions."""
 _CODE = ("restore/geometry", "restore/losses", "restore/models")
@@ -88,7 +90,7 @@ def landscape(settings: LandscapeSettings, output: Path, shown: Bars) -> "Surfac
         )
         grid, sections, structures, shares = found.table(), found.sections(), found.structures(), found.percentiles()
         for name, table in ((GRID, grid), (SECTIONS, sections), (STRUCTURE, structures), (PERCENTILES, shares)):
-            write_table(table, output / name)
+            write_table(table, output / name, DIGITS)
         write_manifest(output / "manifest.json", work.facts)
         landscape_page(
             found.grid, found.sets, list(found.values), grid, sections, structures, shares, work.facts, output,

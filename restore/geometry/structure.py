@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PERCENTILES", "Structure", "laplacian", "percentiles", "structure"]
+__all__ = ["PERCENTILES", "Structure", "laplacian", "percentiles", "roughness", "structure"]
 
 Grid = NDArray[np.float64]
 PERCENTILES = (10, 20, 30, 40, 50, 60, 70, 80, 90)
@@ -37,6 +37,20 @@ def structure(one: Grid, other: Grid) -> Structure:
     size = math.sqrt(float(a @ a) * float(b @ b))
     r = float(np.clip(a @ b / size, -1, 1)) if size else math.nan
     return Structure(100 * (1 - r), 100 * (1 - abs(r)), r)
+
+
+def roughness(grid: Grid) -> float:
+    """The share of the Laplacian's variance that no cubic polynomial of the place explains, in percent; NaN of a plane.
+
+    A smooth loss is bent smoothly: what is left on a fine grid is rounding. Where it is most of the variance, a
+    structural difference is one of rounding errors.
+    """
+    bent = laplacian(grid, 1.0)
+    x, y = np.meshgrid(*(np.linspace(-1, 1, size) for size in bent.shape), indexing="ij")
+    terms = np.stack([x**i * y**j for i in range(4) for j in range(4 - i)], -1).reshape(bent.size, -1)
+    left = bent.ravel() - terms @ np.linalg.lstsq(terms, bent.ravel(), rcond=None)[0]
+    whole = float(((bent - bent.mean()) ** 2).sum())
+    return 100 * float(left @ left) / whole if whole else math.nan
 
 
 def percentiles(base: Grid, other: Grid) -> dict[str, tuple[float, float]]:

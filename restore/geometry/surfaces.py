@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .landscape import Plane, Values, lines_of
-from .structure import percentiles, structure
+from .structure import percentiles, roughness, structure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +69,8 @@ class Surfaces:
 
         Returns:
             set, compared, kind (`models`, `rows` for one model on both draws, `directions` for one model along two
-            pairs of directions), draw, signed and absolute (percent), r, and spread: the range of the first surface.
+            pairs of directions), draw, signed and absolute (percent), r, spread (the range of the first
+            surface, in nats), and rough (the larger `roughness` of the two, in percent).
         """
         import pandas as pd
 
@@ -93,6 +94,7 @@ class Surfaces:
                 yield {
                     **{"set": name, "compared": compared, "kind": kind, "draw": draw, "signed": found.signed},
                     **{"absolute": found.absolute, "r": found.r, "spread": float(np.ptp(first))},
+                    "rough": max(roughness(first), roughness(second)),
                 }
 
     def percentiles(self) -> pd.DataFrame:

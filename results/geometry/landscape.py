@@ -259,12 +259,9 @@ def _sections(sections: pd.DataFrame, sets: Sequence[str]) -> Chart:
 def _differences(structures: pd.DataFrame, sets: Sequence[str]) -> Chart:
     rows = [
         {
-            **{
-                "set": visible(row["set"]),
-                "kind": KINDS[row["kind"]],
-                "signed": row["signed"],
-                "absolute": row["absolute"],
-            },
+            **{name: row[name] for name in ("signed", "absolute", "rough")},
+            "set": visible(row["set"]),
+            "kind": KINDS[row["kind"]],
             "compared": visible(row["compared"]) + (f", draw {row['draw']}" if row["kind"] == "models" else ""),
         }
         for row in structures.to_dict("records")
@@ -281,7 +278,7 @@ def _differences(structures: pd.DataFrame, sets: Sequence[str]) -> Chart:
         encoding={
             "y": {"field": "compared", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 220}},
             "color": legend("kind", kinds),
-            "tooltip": [field("compared"), field("signed", ".2f"), field("absolute", ".2f")],
+            "tooltip": [field("compared"), field("signed", ".2f"), field("absolute", ".2f"), field("rough", ".0f")],
         },
         layer=[
             {"mark": {"type": "bar", "height": {"band": 0.6}}, "encoding": {"x": {"field": "signed", **axis}}},
@@ -302,12 +299,17 @@ def _structures(structures: pd.DataFrame) -> PageTable:
     rows = [
         [
             *(str(row[name]) for name in ("set", "compared", "kind")), str(row["draw"] or "both"),
-            *(number(row[name], 2) for name in ("signed", "absolute")), number(row["r"]), f"{row['spread']:.3g}",
+            *(number(row[name], 2) for name in ("signed", "absolute")), number(row["r"]), number(row["rough"], 0),
+            f"{row['spread']:.3g}",
         ]
         for row in structures.to_dict("records")
     ]  # fmt: skip
-    heads = ["set", "compared", "kind", "draw", "signed %", "absolute %", "r", "range, nats"]
-    caption = "Equation 8 of the paper, signed too. The range is that of the first surface."
+    heads = ["set", "compared", "kind", "draw", "signed %", "absolute %", "r", "rough %", "range, nats"]
+    caption = (
+        "Equation 8 of the paper, signed too. Rough: the share of the Laplacian's variance that no cubic polynomial of "
+        "the place explains, which is rounding; where it is most of it, so is the difference. The range is the first "
+        "surface's."
+    )
     return PageTable("Structural differences", caption, heads, rows, left=3)
 
 

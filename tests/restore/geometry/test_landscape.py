@@ -13,7 +13,7 @@ from safebasin.errors import InputError
 from safebasin.restore.geometry.directions import direction_file, direction_like, gradient_of, moved_weights
 from safebasin.restore.geometry.landscape import Plane, lines_of, walk
 from safebasin.restore.geometry.row_losses import RowLosses
-from safebasin.restore.geometry.structure import laplacian, percentiles, structure
+from safebasin.restore.geometry.structure import laplacian, percentiles, roughness, structure
 from safebasin.restore.losses.encoding import Encoded, encode
 from safebasin.restore.models.loading import load_base
 from safebasin.restore.models.origin import TensorFile
@@ -218,6 +218,16 @@ def test_structure_sees_bending_alone_and_the_sign_is_not_lost() -> None:
     assert structure(grid, other).r == pytest.approx(known)
     assert structure(grid, other).absolute == pytest.approx(100 * (1 - abs(known)))
     assert np.isnan(structure(grid, np.ones((20, 20))).r)
+
+
+def test_rounding_is_rough_and_a_smooth_surface_is_not() -> None:
+    x, y = np.meshgrid(np.linspace(-1, 1, 20), np.linspace(-1, 1, 20), indexing="ij")
+    smooth = np.exp(0.5 * x - 0.3 * y) + x**2 * y
+    assert roughness(smooth) < 0.1
+    assert roughness(np.random.default_rng(0).normal(size=(20, 20))) > 85
+    nearly_flat = (1.9 + 1e-5 * smooth).astype(np.float32).astype(np.float64)
+    assert roughness(nearly_flat) > 50, "float32 does not resolve how it is bent"
+    assert np.isnan(roughness(np.ones((20, 20))))
 
 
 def test_percentiles_are_numpys_of_raw_and_absolute_differences() -> None:
