@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,19 @@ class Prepared:
     own_tokenizer: bool = False
     """Whether the tokenizer is another than that of base or adapter."""
 
-    def restore(self, on_progress: Tick | None = None) -> RestoreResult:
+    def restore(self, on_progress: Tick | None = None, on_update: Callable[[int], None] | None = None) -> RestoreResult:
         """As `restore`, in place.
+
+        Args:
+            on_progress: see there.
+            on_update: called with the number of the iteration, from 1, after each accepted update.
 
         Raises:
             InputError: as `restore`.
         """
-        return restore_on(self.model, self.tokenizer, self.data, self.config, on_progress=on_progress)
+        return restore_on(
+            self.model, self.tokenizer, self.data, self.config, on_progress=on_progress, on_update=on_update
+        )
 
     def save(self, result: RestoreResult, output: str | Path, merge: bool = False) -> None:
         """Saves the restored adapter to a new folder, which appears only when complete.

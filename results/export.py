@@ -28,23 +28,23 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     write_table(frame, path)
 
 
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Writes any table as `write_csv` does.
+def write_table(frame: pd.DataFrame, path: Path, digits: int = 6) -> None:
+    """Writes any table as `write_csv` does, numbers with up to so many significant digits.
 
     Raises:
         InputError: the file cannot be written.
     """
-    replace_text(path, csv_text(frame))
+    replace_text(path, csv_text(frame, digits))
 
 
-def csv_text(frame: pd.DataFrame) -> str:
+def csv_text(frame: pd.DataFrame, digits: int = 6) -> str:
     """Any table as CSV, as `write_csv` writes it. Text is inert: no spreadsheet computes it (`text.csv_cell`)."""
     safe = frame.rename(columns=lambda name: csv_cell(str(name)))
     for place in range(safe.shape[1]):
         if not _is_plain(safe.dtypes.iloc[place]):
             cells = safe.iloc[:, place].astype(object)
             safe.isetitem(place, [csv_cell(cell) if isinstance(cell, str) else cell for cell in cells])
-    return str(safe.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    return str(safe.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n"))
 
 
 def _is_plain(kind: Any) -> bool:

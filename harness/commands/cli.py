@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from ...errors import InputError, StorageError, check_disk
 from ..terminal.console import safe_console
-from . import exporting, init, judging, review, statistics
+from . import exporting, geometry, init, judging, review, statistics
 from . import store as store_commands
 from .shared import StoreOption, console_of_output
 
@@ -131,6 +131,7 @@ judging.add_to(app)
 statistics.add_to(app)
 review.add_to(app)
 exporting.add_to(app)
+geometry.add_to(app)
 store_commands.add_to(app)
 
 
@@ -249,6 +250,9 @@ def restore(
         typer.Option("--dry-run", help="Restores nothing: rows, lengths, memory, cost, three answers of the base."),
     ] = False,
     merge: Annotated[bool, typer.Option("--merge", help="Writes a whole model, the restored adapter merged.")] = False,
+    keep_iterations: Annotated[
+        bool, typer.Option("--keep-iterations", help="Keeps the adapter after each update too, in iterations/.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of RestoreConfig, e.g. epsilon=0.05."),
@@ -281,13 +285,15 @@ def restore(
     given = read_settings(settings or [])
     meant = columns_of_both(columns or [])
     if frontier is None:
-        wanted = Wanted(base, adapter, forget, retain, output, meant, given, seed, tokenizer, dtype, device, merge)
+        wanted = Wanted(
+            base, adapter, forget, retain, output, meant, given, seed, tokenizer, dtype, device, merge, keep_iterations
+        )  # fmt: skip
         restore_adapter(wanted, console_of_output(), dry_run)
         return
-    if output is None or dry_run or merge or tokenizer or dtype != "auto" or device:
+    if output is None or dry_run or merge or keep_iterations or tokenizer or dtype != "auto" or device:
         raise InputError(
-            "--frontier needs --output, and takes none of --tokenizer, --dtype, --device, --dry-run and --merge: dtype "
-            "and device go into its --config."
+            "--frontier needs --output, and takes none of --tokenizer, --dtype, --device, --dry-run, --merge and "
+            "--keep-iterations: dtype and device go into its --config."
         )
     from ..config.file import read_yaml
     from .frontier import frontier_config, read_epsilons, restore_frontier

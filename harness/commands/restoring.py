@@ -1,6 +1,7 @@
 """`safebasin restore`: the restoration alone, from files to a restored adapter."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from ...registry import suggest
 from ...results.model_card import Card, Figure, write_card
 from ...tasks.rows.reader import read_columns, read_rows
 from ..config.file import read_value
+from ..stages.iterations import iterations_kept
 from ..stages.models import resolve
 from ..terminal.progress import bars
 from ..terminal.quiet import quiet
@@ -42,6 +44,8 @@ class Wanted:
     dtype: str = "auto"
     device: str | None = None
     merge: bool = False
+    keep_iterations: bool = False
+    """Whether the adapter after each update is kept too."""
 
 
 def restore_adapter(wanted: Wanted, console: Console, rehearsed: bool = False) -> None:
@@ -75,11 +79,13 @@ def restore_adapter(wanted: Wanted, console: Console, rehearsed: bool = False) -
     if rehearsed or wanted.output is None:
         tell_rehearsal(ready, console)
         return
-    with bars(console) as shown:
-        before = harm_of(ready, lambda done, total: shown.update("answering before", done, total))
-        result = ready.restore(lambda what, done, total: shown.update(what, done, total))
-        after = harm_of(ready, lambda done, total: shown.update("answering after", done, total))
-    ready.save(result, wanted.output, wanted.merge)
+    kept = iterations_kept(ready.model, wanted.base, wanted.output) if wanted.keep_iterations else nullcontext()
+    with kept as keep:
+        with bars(console) as shown:
+            before = harm_of(ready, lambda done, total: shown.update("answering before", done, total))
+            result = ready.restore(lambda what, done, total: shown.update(what, done, total), keep)
+            after = harm_of(ready, lambda done, total: shown.update("answering after", done, total))
+        ready.save(result, wanted.output, wanted.merge)
     write_card(wanted.output, card_of_restoration(wanted, result, before, after))
     console.print(trace_table(result))
     for line in summary(result, before, after):

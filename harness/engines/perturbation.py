@@ -20,17 +20,15 @@ What an engine that lets requests be perturbed must do (`harness.engines.hf` is 
 """
 
 import hashlib
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from peft import PeftModel
-from torch import Tensor, nn
+from torch import Tensor
 
+from ...restore.models.moving import MovedWeights
+from ...restore.models.tensors import is_norm, tensor_name, weights_of
 from ...tasks.perturbation import Perturbation
-from .origin import kept
-from .tensors import is_norm, tensor_name, weights_of
 
 __all__ = ["Perturbation", "Perturber", "displaced", "is_norm", "tensor_name", "weights_of"]
 
@@ -45,9 +43,7 @@ class Perturber:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._at: Perturbation | None = None
-        self._weights: dict[str, nn.Parameter] = {}
-        self._before: Mapping[str, Tensor] = {}
-        self._merged: Mapping[str, Tensor] = {}
+        self._moved: MovedWeights | None = None
 
     @torch.no_grad()
     def move(self, to: Perturbation | None) -> None:
@@ -57,34 +53,18 @@ class Perturber:
             InputError: the weights are quantised or offloaded, or a copy of them cannot be kept.
         """
         if to is None:
-            self._restore()
+            if self._moved:
+                self._moved.put_back()
+                self._moved = None
         elif to.weights != self._at:
-            if not self._before:
-                self._begin()
+            moved = self._moved = self._moved or MovedWeights(self._model)
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # one tensor's numbers are drawn by one thread
-                list(pool.map(lambda name: self._displace(name, to), self._weights))
+                list(
+                    pool.map(
+                        lambda name: displaced(name, moved.origin(name), to, moved.weights[name].data), moved.weights
+                    )
+                )
         self._at = to.weights if to else None
-
-    def _displace(self, name: str, to: Perturbation) -> None:
-        origin = self._merged[name] if name in self._merged else self._before[name]
-        displaced(name, origin, to, self._weights[name].data)
-
-    def _begin(self) -> None:
-        self._weights = weights_of(self._model)
-        self._before = kept(self._weights)
-        if isinstance(self._model, PeftModel):
-            self._model.merge_adapter()
-            adapted = {tensor_name(name) for name, _ in self._model.named_parameters() if ".base_layer." in name}
-            self._merged = kept({name: weight for name, weight in self._weights.items() if name in adapted})
-
-    def _restore(self) -> None:
-        if not self._before:
-            return
-        if isinstance(self._model, PeftModel):
-            self._model.unmerge_adapter()  # for its flags: the numbers are overwritten
-        for name, weight in self._weights.items():
-            weight.data.copy_(self._before[name])
-        self._weights, self._before, self._merged = {}, {}, {}
 
 
 def displaced(name: str, origin: Tensor, to: Perturbation, out: Tensor) -> Tensor:

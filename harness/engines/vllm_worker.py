@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...restore.models.checkpoint import kind_of
+from ...restore.models.origin import kept
 from ...tasks.perturbation import Perturbation
 from .merging import changed_weights, merged_weights
-from .origin import kept
 from .perturbation import displaced, is_norm
 
 __all__ = ["LiveWeights"]

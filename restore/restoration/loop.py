@@ -108,6 +108,7 @@ def restore_parameters(
     retain_check: Objective,
     config: RestoreConfig,
     on_step: Tick = lambda what, done, total: None,
+    on_update: Callable[[int], None] = lambda iteration: None,
 ) -> Trace:
     """Descends the aim's loss, the retain loss staying within `aim.epsilon` of its first value.
 
@@ -121,6 +122,8 @@ def restore_parameters(
         retain_check: loss on held-out retain rows, which every update must respect.
         config: all settings.
         on_step: progress.
+        on_update: called with the number of the iteration, from 1, after each accepted update; the parameters are those
+            that it led to.
 
     Returns:
         The trace, with a row for each iteration.
@@ -128,7 +131,7 @@ def restore_parameters(
     Raises:
         InputError: no curvature, a vanished gradient, or a loss that is not finite.
     """
-    restoration = _Restoration(parameters, aim, retain_check, config, on_step)
+    restoration = _Restoration(parameters, aim, retain_check, config, on_step, on_update)
     trace = restoration.run()
     if trace.ended != "restored" and trace.state:
         why = {
@@ -144,10 +147,16 @@ class _Restoration:
     """One run of `restore_parameters`; holds what one iteration hands to the next."""
 
     def __init__(
-        self, parameters: FlatParameters, aim: Aim, retain_check: Objective, config: RestoreConfig, on_step: Tick
+        self,
+        parameters: FlatParameters,
+        aim: Aim,
+        retain_check: Objective,
+        config: RestoreConfig,
+        on_step: Tick,
+        on_update: Callable[[int], None],
     ) -> None:
         self.parameters, self.aim, self.retain_check, self.config = parameters, aim, retain_check, config
-        self.on_step = on_step
+        self.on_step, self.on_update = on_step, on_update
         self.retain_loss = retain_check.loss()
         self.trace = Trace(config, self.retain_loss, epsilon=aim.epsilon)
         self.limit = float("inf") if aim.epsilon is None else self.retain_loss + aim.epsilon
@@ -204,6 +213,8 @@ class _Restoration:
         row |= {"row_passes": self.aim.passes.rows, "seconds": time.perf_counter() - started}
         self.trace.iterations.append(row)
         self.on_step("restoring", begin + self.per_iteration, self.total)
+        if told["accepted"]:
+            self.on_update(iteration + 1)
         if told["accepted"] and self._restored():
             return True
         self.trace.ended = ending or "iterations"

@@ -1,6 +1,6 @@
 """A restoration as a problem in the parameters of one model: rows become losses, and the losses are solved for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,8 +61,9 @@ def restore_on(
     *,
     inplace: bool = True,
     on_progress: Tick | None = None,
+    on_update: Callable[[int], None] | None = None,
 ) -> RestoreResult:
-    """`restore` on sets that are already split."""
+    """`restore` on sets that are already split; `on_update` is told of each accepted update (`restore_parameters`)."""
     check_exact_gradients(peft_model)
     tokenizer = admit(peft_model, tokenizer)
     retained = {name: getattr(data, name) for name in ("retain_1", "retain_2", "retain_check")}
@@ -76,18 +77,27 @@ def restore_on(
         harmful, report = harmful_rows(model, tokenizer, data, config, tick)
         pad = pad_id_of(tokenizer)
         losses = Losses(model, parameters, {**rows, **harmful}, pad, config.micro_batch_size, config.seed)
-        trace = _solve(losses, config, stop_rule(losses, tokenizer, data.curvature_forget, config), tick)
+        trace = _solve(losses, config, stop_rule(losses, tokenizer, data.curvature_forget, config), tick, on_update)
     held_out = config.estimator == "lbfgs" or config.stop == "refused"
     used = data if held_out else replace(data, curvature_forget=data.forget)
     return RestoreResult(model, trace, report, used.safety_examples)
 
 
-def _solve(losses: Losses, config: RestoreConfig, enough: Enough, tick: Tick) -> Trace:
+def _solve(
+    losses: Losses,
+    config: RestoreConfig,
+    enough: Enough,
+    tick: Tick,
+    on_update: Callable[[int], None] | None,
+) -> Trace:
     """Runs the restoration; the parameters are as they were where the input turns out to be bad."""
     snapshot = losses.parameters.snapshot()
     try:
         aim = make_aim(losses, config, enough)
-        return restore_parameters(losses.parameters, aim, losses.on("retain_check"), config, tick)
+        retain_check = losses.on("retain_check")
+        return restore_parameters(
+            losses.parameters, aim, retain_check, config, tick, on_update or (lambda iteration: None)
+        )
     except InputError:
         losses.parameters.restore(snapshot)
         raise

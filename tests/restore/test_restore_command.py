@@ -13,9 +13,10 @@ from safebasin.errors import InputError
 from safebasin.harness.commands.cli import main
 from safebasin.harness.commands.restored import harm_of
 from safebasin.harness.commands.restoring import Wanted, restore_adapter
+from safebasin.harness.stages.iterations import iterations_of
 from safebasin.restore.api import prepare
 from safebasin.restore.config.settings import RestoreConfig
-from safebasin.restore.models.files import files_digest
+from safebasin.restore.models.files import file_digest, files_digest
 from safebasin.restore.models.loading import load_base, load_tokenizer, load_tuned
 from safebasin.restore.restoration.data import split
 from safebasin.restore.restoration.rehearsal import passes_of_iteration
@@ -23,6 +24,7 @@ from safebasin.restore.restoration.rehearsal import passes_of_iteration
 from ..conftest import DEVICE
 from .aligned import ANSWERED, REFUSED
 
+WEIGHTS = "adapter_model.safetensors"
 pytestmark = pytest.mark.filterwarnings("ignore:.*forget rows are few", "ignore:The curvature rests on few")
 
 
@@ -78,6 +80,20 @@ def test_a_card_lies_beside_the_adapter_and_decides_nothing(wanted: Any, unlearn
     before = files_digest(out)
     (out / "README.md").unlink()
     assert files_digest(out) == before
+
+
+def test_iterations_are_kept_where_they_are_wanted_and_the_last_is_the_restored_adapter(
+    wanted: Any, tmp_path: Path
+) -> None:
+    told(wanted(keep_iterations=True))
+    out = tmp_path / "out"
+    record = json.loads((out / "restoration_trace.json").read_text())
+    updates = sum(row["accepted"] for row in record["iterations"])
+    kept = iterations_of(out)
+    assert [path.name for path in kept] == [str(number + 1) for number in range(updates)]
+    assert file_digest(kept[-1] / WEIGHTS) == file_digest(out / WEIGHTS)
+    assert updates == 1 or file_digest(kept[0] / WEIGHTS) != file_digest(out / WEIGHTS)
+    assert not list(tmp_path.glob(".out*"))
 
 
 def test_the_rehearsal_changes_and_writes_nothing(wanted: Any, tmp_path: Path) -> None:

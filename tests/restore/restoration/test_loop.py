@@ -42,9 +42,9 @@ class Problem:
         return self.curvature, ()
 
     def run(self, config: RestoreConfig = CONFIG, on_step: Any = lambda *_: None, **more: Any) -> Trace:
-        fixed = [Term("one", 1.0, self.one)]
+        fixed, told = [Term("one", 1.0, self.one)], more.pop("on_update", lambda iteration: None)
         aim = Aim(self.terms, self.estimate, 1, fixed, epsilon=more.pop("epsilon", None), **more)
-        return restore_parameters(self.theta, aim, self.retain, config, on_step)
+        return restore_parameters(self.theta, aim, self.retain, config, on_step, told)
 
     def gradient(self, theta: Tensor) -> Tensor:
         parts = [weight * q.a @ (theta - q.centre) for weight, q in ((1.0, self.one), (0.5, self.other))]
@@ -69,6 +69,18 @@ def test_updates_are_newton_steps_of_the_weighted_sum(problem: Problem) -> None:
     assert problem.asked == [0, 1, 2, 3]
     assert (trace.ended, trace.state, trace.epsilon) == ("iterations", "", None)
     assert [row["floor"] for row in trace.iterations] == [4.0] * 4
+
+
+def test_each_accepted_update_is_told_with_where_it_led(problem: Problem) -> None:
+    seen: dict[int, Tensor] = {}
+    problem.run(on_update=lambda iteration: seen.update({iteration: problem.theta.get()}))
+    assert [*seen] == [1, 2, 3, 4]
+    assert torch.equal(seen[4], problem.theta.get())
+    first = (
+        problem.start - torch.linalg.solve(problem.curvature.matrix, problem.gradient(problem.start.double())).float()
+    )
+    assert torch.allclose(seen[1], first, atol=1e-5)
+    problem.run(epsilon=-1.0, on_update=lambda iteration: pytest.fail("the bound allows no update"))
 
 
 def test_curvature_may_be_estimated_once(problem: Problem) -> None:

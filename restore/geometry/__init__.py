@@ -1,0 +1,1 @@
+"""What fine-tuning leaves of a model's loss: per-example correlations, and landscapes around the weights."""
