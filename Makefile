@@ -2,7 +2,7 @@
 # make test   installs what the tests need, then runs linters, type checks and tests
 # make test-rounding   the tests of the sandbox and of the restoration again, as on a CPU that rounds otherwise
 # make demo-real DATA=FOLDER   the leaderboard on a real model: hours on two cores (CONFIG=smollm2: all of it, days)
-# make docs   the pages of docs/ as a site that needs no network, into build/docs
+# make docs   the reference of config keys (docs/config.md), and all pages of docs/ as a site, into build/docs
 # make worlds   every repair over twelve worlds, at three drifts; hours on two cores
 # make test-worlds   builds twelve sandbox worlds under two settings of the CPU and checks what each of them promises
 # make test-crash   kills runs at 25 moments, fills seven disks, lets two write one store; ten minutes (docs/reliability.md)
@@ -28,6 +28,7 @@ demo-real: $(VENV)/.installed-real
 	SAFEBASIN_DATA="$(DATA)" $(BIN)/safebasin run configs/$(CONFIG).yaml --output runs/$(CONFIG)
 
 docs: $(VENV)/.installed-test
+	$(BIN)/python -m safebasin.harness.config.reference > docs/config.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 test: check $(VENV)/.installed-test

@@ -1,12 +1,13 @@
 """docs/ becomes a site without a warning, and the site asks the network for nothing."""
 
-import logging
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from mkdocs.commands.build import build
-from mkdocs.config import load_config
+from mkdocs.config import load_config as load_site
+from safebasin.harness.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 FETCHED = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
@@ -17,7 +18,7 @@ FETCHED = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=["']?(
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site's folder; a page out of the nav, a dead link or a dead anchor is an error."""
     folder = tmp_path_factory.mktemp("site")
-    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder)))
+    build(load_site(str(ROOT / "mkdocs.yml"), site_dir=str(folder)))
     return folder
 
 
@@ -42,3 +43,22 @@ def test_lists_and_tables_are_none_but_on_the_repository_s_page(site: Path) -> N
         shown = raw.findall(re.sub(r"<pre>.*?</pre>|<script.*?</script>", "", text, flags=re.DOTALL))
         found += [f"{page.relative_to(site)}: {line.strip()[:80]}" for line in shown]
     assert found == []
+
+
+def test_the_readme_s_links_lead_somewhere(site: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text)
+    assert len(links) > 20
+    assert [path for path, _ in links if not (ROOT / path).exists()] == []
+    anchored = [(path, anchor) for path, anchor in links if anchor]
+    pages = {path: site / Path(path).relative_to("docs").with_suffix(".html") for path, _ in anchored}
+    pages |= {path: page.with_name("index.html") for path, page in pages.items() if page.name == "README.html"}
+    dead = [f"{path}#{anchor}" for path, anchor in anchored if f'id="{anchor}"' not in pages[path].read_text("utf-8")]
+    assert dead == []
+
+
+def test_the_tutorial_s_run_is_one_that_a_config_allows() -> None:
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^safebasin run (?:.*\\\n)*.*", text, re.MULTILINE)
+    _, _, config, _, _, *overrides = shlex.split(command)
+    assert load_config(ROOT / config, overrides).labels == ("base", "lora", "curvature", "shrink")
