@@ -60,5 +60,5 @@ def test_the_readme_s_links_lead_somewhere(site: Path) -> None:
 def test_the_tutorial_s_run_is_one_that_a_config_allows() -> None:
     text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^safebasin run (?:.*\\\n)*.*", text, re.MULTILINE)
-    _, _, config, _, _, *overrides = shlex.split(command)
+    _, _, config, _, _, *overrides = shlex.split(command.replace("\\\n", " "))
     assert load_config(ROOT / config, overrides).labels == ("base", "lora", "curvature", "shrink")
