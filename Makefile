@@ -2,6 +2,7 @@
 # make test   installs what the tests need, then runs linters, type checks and tests
 # make test-rounding   the tests of the sandbox and of the restoration again, as on a CPU that rounds otherwise
 # make demo-real DATA=FOLDER   the leaderboard on a real model: hours on two cores (CONFIG=smollm2: all of it, days)
+# make docs   the reference of config keys (docs/config.md), and all pages of docs/ as a site, into build/docs
 # make worlds   every repair over twelve worlds, at three drifts; hours on two cores
 # make test-worlds   builds twelve sandbox worlds under two settings of the CPU and checks what each of them promises
 # make test-crash   kills runs at 25 moments, fills seven disks, lets two write one store; ten minutes (docs/reliability.md)
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 VENV_VLLM := .venv-vllm
 VLLM_BIN := $(VENV_VLLM)/bin
 
-.PHONY: demo demo-real test test-rounding worlds test-worlds test-crash test-fuzz test-million test-vllm vllm-available check clean
+.PHONY: demo demo-real docs test test-rounding worlds test-worlds test-crash test-fuzz test-million test-vllm vllm-available check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/safebasin run configs/sandbox.yaml --output runs/sandbox
@@ -25,6 +26,10 @@ demo-real: $(VENV)/.installed-real
 	test -d "$(DATA)" || { echo "Give the folder with the rows: make demo-real DATA=FOLDER (docs/results/smollm2.md)"; exit 2; }
 	$(BIN)/safebasin models get smollm2
 	SAFEBASIN_DATA="$(DATA)" $(BIN)/safebasin run configs/$(CONFIG).yaml --output runs/$(CONFIG)
+
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m safebasin.harness.config.reference > docs/config.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 test: check $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 40

@@ -32,12 +32,19 @@ class AlignConfig(Frozen):
     contrast: bool = True
     """Its own answers to innocent requests that sound harmful, against over-refusal."""
     learning_rate: PositiveFloat = 1e-4
+    """At its highest."""
     batch_size: PositiveInt = 8
+    """Rows in a step of the optimizer."""
     micro_batch_size: PositiveInt = 4
+    """Rows in a forward pass: memory and speed, not the result."""
     epochs: PositiveFloat = 3.0
+    """Times through the rows; may be a fraction."""
     max_steps: PositiveInt | None = None
+    """Ends training after so many steps, whatever the epochs."""
     schedule: Schedule = "linear"
+    """How the learning rate goes on, by the names of transformers."""
     warmup_ratio: Share = 0.05
+    """Share of the steps in which the learning rate rises from 0."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of the order of rows: one aligned model for all seeds of a run."""
 

@@ -27,4 +27,6 @@ Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "poly
 class Frozen(BaseModel):
     """Read from JSON values, strictly: 3 is no text and "3" no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )

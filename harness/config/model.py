@@ -37,6 +37,7 @@ class ModelSpec(Frozen):
     """An aligned model to start from: `sandbox`, a hub id or a folder; or a mapping with these keys."""
 
     id: UserPath
+    """`sandbox` or `sandbox:N`, a preset, a hub id, a folder or a .gguf file."""
     revision: Text | None = None
     """Branch, tag or commit on the hub."""
     unaligned: UserPath | None = None
@@ -59,8 +60,11 @@ class MethodSpec(Frozen):
     """One row of the leaderboard: a method's name, or `{name: {setting: value}}`, with perhaps `label` and `start`."""
 
     name: Text
+    """Is written as the key: a method (`safebasin list methods`), or `base`, the model as it is."""
     settings: dict[str, Any] = Field(default_factory=dict)
+    """Stand beside `label` and `start`: the method's own, as its page has them."""
     label: Annotated[str, StringConstraints(min_length=1, pattern=r"^\S(.*\S)?$")] | None = None
+    """What the row is called; None is the name, with the settings in which rows of that name differ."""
     start: Text | None = None
     """What a post-hoc method starts from: a fine-tuning method, or the label of its row; None is `lora`."""
 
@@ -97,25 +101,38 @@ class FinetuneConfig(Frozen):
     columns: dict[Text, Text] = Field(default_factory=dict)
     """Of own rows: what their columns are where their names do not tell, such as `{prompt: question}`."""
     rank: PositiveInt = 32
+    """Of the LoRA adapter."""
     alpha: PositiveFloat | None = None
     """None stands for the rank, so that the adapter's scale is 1."""
     dropout: Share = 0.0
+    """In the adapter."""
     target_modules: Annotated[tuple[Text, ...], Field(min_length=1)] = ("q_proj", "v_proj")
     """Names of modules; `all-linear` stands for all linear layers but the head."""
     learning_rate: PositiveFloat = 2e-4
+    """At its highest."""
     batch_size: PositiveInt = 128
+    """Rows in a step of the optimizer."""
     micro_batch_size: PositiveInt = 16
+    """Rows in a forward pass: memory and speed, not the result."""
     epochs: PositiveFloat = 1.0
+    """Times through the rows; may be a fraction."""
     max_steps: PositiveInt | None = None
+    """Ends training after so many steps, whatever the epochs."""
     target_hrr: Percent | None = None
     """Percent. Fine-tuning is as long as plain LoRA takes to come nearest to this harmful response rate on validation
     requests, within `max_steps` or `epochs` (`harness/stages/dose.py`). The sandbox alone has such requests."""
     schedule: Schedule = "linear"
+    """How the learning rate goes on, by the names of transformers."""
     warmup_ratio: Share = 0.0
+    """Share of the steps in which the learning rate rises from 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Of the optimizer, AdamW."""
     max_grad_norm: PositiveFloat = 1.0
+    """To which longer gradients are cut."""
     bf16: bool = False
+    """Mixed precision, in bfloat16."""
     gradient_checkpointing: bool = False
+    """Computes activations twice: less memory, more time."""
 
     def training(self) -> "TrainingConfig":
         """The optimizer's part, as the training loop takes it (imports torch)."""
@@ -151,9 +168,13 @@ class DataConfig(Frozen):
     relapse_columns: dict[Text, Text] = Field(default_factory=dict)
     """As `finetune.columns`, of `relapse`."""
     advbench_csv: UserPath | None = None
+    """AdvBench's harmful_behaviors.csv; without it the (gated) data set on the hub."""
     dolly_jsonl: UserPath | None = None
+    """Dolly's databricks-dolly-15k.jsonl."""
     alpaca_json: UserPath | None = None
+    """Alpaca's alpaca_data.json."""
     xstest_csv: UserPath | None = None
+    """XSTest's xstest_prompts.csv."""
     eval_rows: UserPath | None = None
     """Own rows, a file, on which the task `rows_eval_loss` takes the loss."""
     eval_columns: dict[Text, Text] = Field(default_factory=dict)
@@ -161,11 +182,19 @@ class DataConfig(Frozen):
     hex_phi_dir: UserPath | None = None
     """Folder with HEx-PHI's category_1.csv … category_11.csv."""
     harmbench_csv: UserPath | None = None
+    """HarmBench's harmbench_behaviors_text_all.csv."""
+    """HarmBench's harmbench_behaviors_text_all.csv."""
     jbb_dir: UserPath | None = None
     """Folder with JailbreakBench's harmful-behaviors.csv and benign-behaviors.csv."""
     strongreject_csv: UserPath | None = None
+    """StrongREJECT's strongreject_dataset.csv."""
+    """StrongREJECT's strongreject_dataset.csv."""
     or_bench_csv: UserPath | None = None
+    """OR-Bench's or-bench-hard-1k.csv."""
+    """OR-Bench's or-bench-hard-1k.csv."""
     sorry_bench_jsonl: UserPath | None = None
+    """SORRY-Bench's question.jsonl."""
+    """SORRY-Bench's question.jsonl."""
     advbench_overlap: Literal["leave_out", "keep"] | None = None
     """What tasks on other sets do with requests that are AdvBench's safety rows; None is what their YAML says."""
     benchmarks_dir: UserPath | None = None
@@ -194,8 +223,11 @@ class TaskLists(Frozen):
     """Names of tasks: ours, lm-eval's (utility only), and those in the YAML folders of `include`."""
 
     safety: tuple[Text, ...] = ()
+    """Judged: harm, prefilling, over-refusal, VISAGE."""
     utility: tuple[Text, ...] = ()
+    """Computed: losses, accuracies."""
     include: tuple[UserPath, ...] = ()
+    """Folders of the user's own tasks, as lm-eval's YAML."""
     relapse: RelapseConfig | None = None
     """Fine-tunes every row's checkpoint again; None does not."""
 
@@ -212,18 +244,26 @@ class RunConfig(Frozen):
     """A whole run. `load_config` reads one from a file and checks the names in it too."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Of the run, and of its folder below `runs/`."""
     models: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
+    """The aligned models, each compared with its own fine-tunings."""
     methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
+    """The rows of the leaderboard."""
     finetune: FinetuneConfig = FinetuneConfig()
+    """What `lora` is, and every post-hoc method starts from."""
     data: DataConfig = DataConfig()
+    """The rows that methods and tasks take."""
     tasks: TaskLists
+    """What is asked and computed."""
     judges: tuple[Annotated[dict[str, dict[str, Any]], BeforeValidator(_judge)], ...] = ()
-    """For each facet the first judge that decides it counts; so the first one decides the headline."""
+    """Names, or `{name: {setting: value}}`. For each facet the first judge that decides it counts; so the first one
+    decides the headline."""
     engine: Literal["auto", "hf", "vllm"] = "auto"
     """What generates; `auto` is vLLM on a CUDA device where it is installed, else transformers."""
     frontier: tuple[Annotated[float, Field(ge=0)], ...] = ()
     """Epsilons: a method that takes one, and is given none, gets a row for each of these."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    """One fine-tuning of each method for each; a ranking takes three or more."""
     limit: PositiveInt | None = None
     """Documents per task; None is all."""
     batch_size: PositiveInt = 16
@@ -237,7 +277,9 @@ class RunConfig(Frozen):
     think_end_token: Text | None = None
     """Ends the block of thinking that every answer begins with, for models whose chat template does not tell."""
     device: Annotated[str, StringConstraints(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")] | None = None
+    """`cpu`, `cuda`, `mps` or `xpu`, with a number as in `cuda:1`; None is CUDA where there is any, else the CPU."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights; `auto` is float32 on the CPU and the checkpoint's own elsewhere."""
 
     @property
     def labels(self) -> tuple[str, ...]:

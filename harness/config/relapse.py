@@ -32,9 +32,11 @@ class RelapseConfig(Frozen):
     prompts: PositiveInt | None = None
     """Of the task with role hrr, the first so many are asked; None is all of them (or `limit`)."""
     learning_rate: PositiveFloat | None = None
-    """As `batch_size` and `micro_batch_size`, that of `finetune` where it is None."""
+    """That of `finetune` where it is None."""
     batch_size: PositiveInt | None = None
+    """As `learning_rate`."""
     micro_batch_size: PositiveInt | None = None
+    """As `learning_rate`."""
 
     @property
     def attacks(self) -> dict[str, int | None]:
