@@ -75,7 +75,7 @@ def _values(field: _Schema) -> str:
     if field["type"] == "array":
         return f"list of {_values(field['items'])}"
     if field["type"] == "string":
-        return field.get("format", "text")
+        return str(field.get("format", "text"))
     bounds = [form.format(field[bound]) for bound, form in _BOUNDS.items() if bound in field]
     return " ".join([_KINDS[field["type"]], ", ".join(bounds)]).strip()
 
