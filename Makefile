@@ -29,7 +29,7 @@ demo-real: $(VENV)/.installed-real
 
 docs: $(VENV)/.installed-test
 	$(BIN)/python -m safebasin.harness.config.reference > docs/config.md
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 test: check $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --durations 40
