@@ -102,7 +102,7 @@ def run(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="Run folder, or several of runs that differ in models alone.")],
+    folders: Annotated[list[Path], typer.Argument(help="Run folder, or several, of runs that measured alike.")],
     store: StoreOption = None,
     reference: Annotated[
         str | None,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from ...errors import InputError
 from ...judges.base import Exchange
+from ...results.identity import check_one_model_per_name
 from ...results.method_result import ROLES, MethodResult, Relapse, Sample, SweepSample
 from ...results.records import Verdict, combine
 from ...tasks.catalog import TaskInfo
@@ -27,6 +27,7 @@ from .judged import judged_rows, with_verdicts
 from .relapse import attack_folder, load_attacked
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
 from .report_page import OpenRun, write_page
+from .together import different, put_together
 from .worlds import world_in
 
 if TYPE_CHECKING:
@@ -76,9 +77,10 @@ def report_together(
     reference: str | None = None,
     labels: Path | None = None,
 ) -> "pd.DataFrame":
-    """The same of several run folders as of one: runs of one config that differ in their models alone.
+    """The same of several run folders as of one: runs that measured alike, whatever their models, methods and seeds.
 
-    So may twelve worlds run side by side, in several processes or on several machines of one kind.
+    So may twelve worlds run side by side, in several processes or on several machines of one kind, and so may a method
+    be added to a leaderboard. A row that several runs have is shown once.
 
     Args:
         folders: of the runs.
@@ -89,22 +91,10 @@ def report_together(
         labels: as for `report`.
 
     Raises:
-        InputError: as `report`; or the runs differ in more than their models, or share one.
+        InputError: as `report`; or the runs are not comparable, and why (`together`).
     """
     plans = [load_plan(folder) for folder in folders]
-    settings = [plan.config.model_dump(mode="json", exclude={"models", "name", "processes"}) for plan in plans]
-    for folder, each in zip(folders, settings, strict=True):
-        differ = sorted(key for key in each if each[key] != settings[0][key])
-        if differ:
-            raise InputError(
-                f"{folder} and {folders[0]} are of different configs: {', '.join(differ)} differ. Only runs that "
-                "differ in nothing but their models can be reported together."
-            )
-    models = [model for plan in plans for model in plan.config.models]
-    twice = {model.id for model in models if [other.id for other in models].count(model.id) > 1}
-    if twice:
-        raise InputError(f"The model {', '.join(sorted(twice))} is in several of these runs. Give each model once.")
-    whole = replace(plans[0], config=plans[0].config.model_copy(update={"models": tuple(models)}))
+    whole = put_together(plans, folders)
     return _written(whole, list(zip(plans, folders, strict=True)), output, console, store_path, reference, labels)
 
 
@@ -123,8 +113,10 @@ def _written(
         for own, where in runs:
             store = stack.enter_context(closing(read_store(where, store_path)))
             opened.append(OpenRun(own, where, store, _keys(own, store)))
+        opened = different(opened)
         found = [results_of(run.plan, run.folder, run.store) for run in opened]
         results = [result for own in found for result in own]
+        check_one_model_per_name((result.model, result.model_digest) for result in results)
         make_folder(folder)
         over_worlds = preset_of([model.id for model in plan.config.models]) is not None
         judged = [row for run in opened for row in judged_rows(run.plan, run.folder, run.store)]

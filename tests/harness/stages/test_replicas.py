@@ -86,13 +86,45 @@ def test_runs_of_one_world_each_are_reported_as_one_run_of_all(tmp_path: Path) -
         assert (tmp_path / "out" / name).read_text() == (whole / name).read_text(), name
 
 
-def test_only_runs_that_differ_in_their_models_alone_are_reported_together(tmp_path: Path) -> None:
+def test_runs_of_other_methods_and_seeds_are_reported_as_one_run_of_all(tmp_path: Path) -> None:
+    def model(cell: Cell) -> str:
+        return "digest of the model"
+
+    whole = fill(tmp_path / "whole", plan_of(WORLDS[:1]), model)
+    parts = [
+        fill(tmp_path / "lora", plan_of(WORLDS[:1], methods=["base", "lora"]), model),
+        fill(tmp_path / "shrink 0", plan_of(WORLDS[:1], methods=["base", "shrink"], seeds=[0]), model),
+        fill(tmp_path / "shrink 1", plan_of(WORLDS[:1], methods=["shrink"], seeds=[1]), model),
+    ]
+    report(whole, Console(quiet=True))
+    report_together(parts, tmp_path / "out", Console(quiet=True))
+    order = ["method", "seed"]
+    one, other = (pd.read_csv(folder / "leaderboard.csv").sort_values(order) for folder in (whole, tmp_path / "out"))
+    assert one.to_csv(index=False) == other.to_csv(index=False)
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_what_cannot_be_compared_is_not_put_together(tmp_path: Path) -> None:
     one, two = (fill(tmp_path / name[-1], plan_of([name]), lambda cell: cell.model) for name in WORLDS[:2])
-    with pytest.raises(InputError, match="The model sandbox:1 is in several of these runs"):
-        report_together([one, two, one], tmp_path / "out", Console(quiet=True))
+    again = fill(tmp_path / "again", plan_of(WORLDS[:1]), lambda cell: "of other weights")
+    with pytest.raises(InputError, match=r"both have the row sandbox:1 / base / seed 0, with other answers"):
+        report_together([one, two, again], tmp_path / "out", Console(quiet=True))
+    apart = fill(tmp_path / "apart", plan_of(WORLDS[:1], methods=["no_op"]), lambda cell: "of other weights")
+    with pytest.raises(InputError, match=r"rows of 'sandbox:1' are of 2 different models"):
+        report_together([one, apart], tmp_path / "out", Console(quiet=True))
     other = fill(tmp_path / "other", plan_of(WORLDS[2:], batch_size=7), lambda cell: cell.model)
     with pytest.raises(InputError, match="different configs: batch_size differ"):
         report_together([one, other], tmp_path / "out", Console(quiet=True))
+    named = [
+        fill(
+            tmp_path / f"named {epsilon}",
+            plan_of([name], methods=[{"shrink": {"label": "own", "epsilon": epsilon}}]),
+            lambda cell: cell.model,
+        )
+        for name, epsilon in zip(WORLDS[:2], (0.1, 0.2), strict=True)
+    ]
+    with pytest.raises(InputError, match="mean different things by 'own'"):
+        report_together(named, tmp_path / "out", Console(quiet=True))
     assert not (tmp_path / "out").exists()
 
 
