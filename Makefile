@@ -11,6 +11,7 @@
 # make test-vllm   tests the vLLM engine on the CPU, in an environment of its own; nothing else needs it (docs/vllm.md)
 PYTHON ?= python3
 CONFIG ?= smollm2-small
+ROUNDED ?= tests/harness/test_sandbox_run.py tests/restore/restoration/test_default.py tests/restore/restoration/test_loop.py
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_VLLM := .venv-vllm
@@ -36,8 +37,7 @@ test: check $(VENV)/.installed-test
 
 # Without vector units every sum is rounded differently, so the worlds are other worlds: what holds must hold in both.
 test-rounding: $(VENV)/.installed-test
-	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile \
-		tests/harness/test_sandbox_run.py tests/restore/restoration/test_default.py tests/restore/restoration/test_loop.py
+	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile $(ROUNDED)
 
 worlds: $(VENV)/.installed
 	$(BIN)/safebasin run configs/sandbox-worlds.yaml --output runs/worlds
