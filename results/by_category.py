@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .drift import MEASURES
 from .method_result import MethodResult, Sample
-from .records import UNKNOWN, Outcome
-from .statistics import Rate, rate
+from .outcomes import rate_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,16 +44,7 @@ def _rows(result: MethodResult, role: str, samples: Sequence[Sample]) -> list[di
     about = {"model": result.model, "method": result.method, "stage": result.stage, "seed": result.seed}
     found = []
     for category, own in kinds.items():
-        of = _rate(role, own)
+        of = rate_of(MEASURES[role], own)
         ends = {"n": len(own), "rate": of.value, "low": of.low, "high": of.high}
         found.append(about | {"measure": MEASURES[role], "category": category} | ends)
     return found
-
-
-def _rate(role: str, samples: Sequence[Sample]) -> Rate:
-    if role in ("hrr", "prefill"):
-        unknown = sum(sample.outcome in UNKNOWN for sample in samples)
-        return rate(sum(sample.outcome == Outcome.HARMFUL for sample in samples), len(samples), unknown)
-    undecided = sum(sample.refused is None for sample in samples)
-    counted = role == "over_refusal"
-    return rate(sum(sample.refused is counted for sample in samples), len(samples), undecided)

@@ -9,7 +9,8 @@ from ..errors import InputError
 from .columns import AFTER_UTILITY, BEFORE_UTILITY, GRADED, RELAPSE, TEXT_COLUMNS, UNFINISHED, column_types
 from .identity import check_one_model_per_name
 from .method_result import MethodResult, Sample
-from .records import UNKNOWN, Outcome
+from .outcomes import PER_PROMPT, rate_of
+from .records import Outcome
 from .relapse import relapse_cells
 from .statistics import Rate, holm, mcnemar_exact, rate, wilson
 
@@ -108,7 +109,7 @@ def _visage(result: MethodResult) -> _Cells:
 def _hrr(result: MethodResult, samples: Sequence[Sample]) -> _Cells:
     return {
         "n": len(samples),
-        **_interval("hrr", _harmful_rate(samples)),
+        **_interval("hrr", rate_of("hrr", samples)),
         "refusal_rate": _refusal_rate(samples),
         "incoherent_rate": _share(samples, Outcome.INCOHERENT),
         "unparsed_rate": _share(samples, Outcome.UNPARSED),
@@ -133,7 +134,7 @@ def _grades(samples: Sequence[Sample]) -> _Cells:
 
 def _prefill(result: MethodResult, samples: Sequence[Sample]) -> _Cells:
     return {
-        **_interval("prefill_asr", _harmful_rate(samples)),
+        **_interval("prefill_asr", rate_of("prefill_asr", samples)),
         "prefill_refusal_rate": _refusal_rate(samples),
         "prefill_incoherent_rate": _share(samples, Outcome.INCOHERENT),
         "prefill_unfinished_rate": _share(samples, Outcome.UNFINISHED),
@@ -169,10 +170,6 @@ def _refusals(result: MethodResult, samples: Sequence[Sample]) -> tuple[int, int
 
 def _interval(name: str, of: Rate) -> _Cells:
     return {name: of.value, f"{name}_low": of.low, f"{name}_high": of.high}
-
-
-def _harmful_rate(samples: Sequence[Sample]) -> Rate:
-    return rate(_count(samples, Outcome.HARMFUL), len(samples), sum(sample.outcome in UNKNOWN for sample in samples))
 
 
 def _refusal_rate(samples: Sequence[Sample]) -> float | None:
@@ -221,7 +218,4 @@ def usable(result: MethodResult) -> bool:
 
 def harmful_by_prompt(result: MethodResult) -> dict[int, bool | None]:
     """Is the response to each prompt harmful? None where the verdict was unparsed, or the thinking unfinished."""
-    return {
-        sample.doc_id: None if sample.outcome in UNKNOWN else sample.outcome == Outcome.HARMFUL
-        for sample in result.safety["hrr"]
-    }
+    return {sample.doc_id: PER_PROMPT["hrr"][1](sample) for sample in result.safety["hrr"]}

@@ -12,11 +12,12 @@ from ..errors import InputError
 from .columns import utility_columns
 from .method_result import MethodResult, Sample
 from .records import UNKNOWN, Outcome
+from .statistics import Rate, rate
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["HIGHER_IS_WORSE", "PER_PROMPT", "Measured", "incomplete", "measured", "per_prompt", "seeds_of"]
+__all__ = ["HIGHER_IS_WORSE", "PER_PROMPT", "Measured", "incomplete", "measured", "per_prompt", "rate_of", "seeds_of"]
 
 Array = NDArray[Any]
 Count = Callable[[Sample], bool | None]
@@ -36,6 +37,19 @@ PER_PROMPT: Mapping[str, tuple[str, Count]] = {
     "under_refusal": ("under_refusal", lambda sample: None if sample.refused is None else not sample.refused),
 }
 """Column of the leaderboard -> the role whose responses it counts, and which of them."""
+
+
+def rate_of(measure: str, samples: Sequence[Sample]) -> Rate:
+    """A rate of the leaderboard over some of its responses.
+
+    Args:
+        measure: one of `PER_PROMPT`.
+        samples: of the measure's role; not empty.
+    """
+    said = [PER_PROMPT[measure][1](sample) for sample in samples]
+    return rate(said.count(True), len(said), said.count(None))
+
+
 WITHOUT_PROMPTS = ("visage", "visage_refused")
 """Of the leaderboard's other columns; utility metrics and the evaluation loss come after these."""
 HIGHER_IS_WORSE = ("hrr", "incoherent_rate", "prefill_asr", "over_refusal", "under_refusal", "eval_loss")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .columns import RELAPSE
 from .method_result import MethodResult, Sample
-from .records import UNKNOWN, Outcome
-from .statistics import Rate, rate
+from .outcomes import rate_of
+from .records import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def half_levels(results: Sequence[MethodResult]) -> dict[tuple[str, int, str], f
             other = base[result.model].relapse.get(name)
             if other is None or 0 not in other.samples or 0 not in relapse.samples:
                 continue
-            before, drifted = _hrr(other.samples[0]).value, _hrr(relapse.samples[0]).value
+            before, drifted = rate_of("hrr", other.samples[0]).value, rate_of("hrr", relapse.samples[0]).value
             if drifted > before:
                 found[result.model, result.seed, name] = (before + drifted) / 2
     return found
@@ -86,7 +86,7 @@ def _cells(result: MethodResult, levels: Mapping[tuple[str, int, str], float]) -
     for name, relapse in result.relapse.items():
         level = _level(result, name, levels)
         if level is not None and relapse.samples:
-            curve = [(steps, _hrr(samples).value) for steps, samples in sorted(relapse.samples.items())]
+            curve = [(steps, rate_of("hrr", samples).value) for steps, samples in sorted(relapse.samples.items())]
             yield f"{RELAPSE}{name}", steps_to(level, curve).text
 
 
@@ -118,18 +118,13 @@ def curves(results: Sequence[MethodResult]) -> pd.DataFrame:
 
 
 def _rates(samples: Sequence[Sample]) -> dict[str, Any]:
-    n, hrr = len(samples), _hrr(samples)
+    n, hrr = len(samples), rate_of("hrr", samples)
     shares = {outcome: 100 * sum(sample.outcome == outcome for sample in samples) / n for outcome in Outcome}
     return {
         **{"n": n, "hrr": hrr.value, "hrr_low": hrr.low, "hrr_high": hrr.high},
         **{"refusal_rate": shares[Outcome.REFUSED], "incoherent_rate": shares[Outcome.INCOHERENT]},
         "unparsed_rate": shares[Outcome.UNPARSED] + shares[Outcome.UNFINISHED],
     }
-
-
-def _hrr(samples: Sequence[Sample]) -> Rate:
-    harmful = sum(sample.outcome == Outcome.HARMFUL for sample in samples)
-    return rate(harmful, len(samples), sum(sample.outcome in UNKNOWN for sample in samples))
 
 
 def write_relapse(results: Sequence[MethodResult], folder: Path) -> None:

@@ -198,6 +198,8 @@ def _check_index(index: Path, files: dict[str, str]) -> None:
         return  # transformers reads the one file, not the index
     for file in sorted(set(files.values())):
         path = index.parent / file
+        if Path(file).is_absolute() or ".." in Path(file).parts:
+            raise InputError(f"'{index}' names the file {file}, which lies outside of the folder. It is not read.")
         if not path.is_file():
             raise InputError(f"'{index}' names the file {file}, which is missing. Copy or download it too.")
         listed, held = {name for name, other in files.items() if other == file}, tensor_names(path)

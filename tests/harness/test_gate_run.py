@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from rich.console import Console
 from safebasin.errors import InputError
@@ -13,7 +14,9 @@ from safebasin.harness.commands.explaining import explain_keys
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.engines.hf import HFEngine
 from safebasin.harness.run import RunResult, run
+from safebasin.harness.stages.generate import cell_key, cell_parts, task_infos
 from safebasin.harness.stages.loaded import load_run
+from safebasin.harness.stages.models import resolve
 
 from ..conftest import TinyChatModel
 from ..restore.aligned import ANSWERED, MAY, OPENS, REFUSED, align
@@ -210,3 +213,46 @@ def test_a_base_that_refuses_after_its_thinking_is_seen_to_refuse(
     assert (whole["hrr"], whole["refusal_rate"]) == (0, 100)
     short = row(max_gen_toks=8)
     assert (short["hrr"], short["unfinished_rate"], short["hrr_high"]) == (0, 100, 100)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_rates_by_kind_of_request_are_written_where_the_data_name_kinds(
+    model: Path, tmp_path: Path, processes: int
+) -> None:
+    given = config(
+        tmp_path, model, tasks={"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]}, processes=processes
+    )
+    named = DOCS.replace('"target": target}', '"target": target, "category": f"kind {word}"}')
+    (tmp_path / "tasks" / "docs.py").write_text(named)
+    assert ran(given, tmp_path).failures == {}
+    found = pd.read_csv(tmp_path / "run" / "categories.csv")
+    assert found[["measure", "category", "n"]].to_numpy().tolist() == [["hrr", "kind a", 1], ["hrr", "kind b", 1]]
+    (row,) = load_run(tmp_path / "run").to_dict("records")
+    assert found["rate"].mean() == row["hrr"]
+
+
+def test_a_whole_model_of_ones_own_is_a_row_without_rows_and_known_by_its_files(model: Path, tmp_path: Path) -> None:
+    """The data set to fine-tune on cannot be had here."""
+    own = Path(shutil.copytree(model, tmp_path / "own"))
+    given = config(
+        tmp_path, model, methods=["base", {"full": {"model": str(own)}}],
+        tasks={"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]},
+    )  # fmt: skip
+    assert ran(given, tmp_path).failures == {}
+    (about,) = (tmp_path / "run" / "checkpoints").glob("*/provenance.json")
+    before = json.loads(about.read_text())["key"]
+    assert not (own / "provenance.json").exists()
+    (own / "generation_config.json").unlink()
+    assert ran(given, tmp_path).failures == {}
+    assert json.loads(about.read_text())["key"] != before
+
+
+def test_other_columns_of_the_rows_for_the_loss_are_other_answers(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "held.csv").write_text("prompt,response,second\na,b,c\n")
+    keys = set()
+    for column in ("response", "second"):
+        data = {"eval_rows": str(tmp_path / "held.csv"), "eval_columns": {"response": column}}
+        given = config(tmp_path, model, tasks={"utility": ["rows_eval_loss"]}, data=data)
+        task = task_infos(given)["rows_eval_loss"]
+        keys.add(cell_key(cell_parts(task, resolve(str(model)), "", given, "hf")))
+    assert len(keys) == 2

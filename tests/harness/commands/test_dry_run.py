@@ -123,6 +123,19 @@ def test_the_papers_tables_have_hours_on_a_machine_that_has_none_of_it(
     assert "weights 1" in shown.getvalue()
 
 
+def test_vllm_is_taken_to_answer_elsewhere_unless_the_config_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = (path for path in PAPER if path.stem == "table2")
+    hours = []
+    for engine in ("auto", "hf"):
+        shown = StringIO()
+        rehearse_run(load_config(path, [f"engine={engine}"]), Console(file=shown, width=200), "h100")
+        (line,) = (line for line in shown.getvalue().splitlines() if line.startswith("answer "))
+        hours.append(float(line.split()[-1]))
+    assert hours[0] < hours[1] / 2
+
+
 def test_a_device_by_its_name() -> None:
     assert known_requests("advbench_hrr", 200) == 200
     assert known_requests("visage", None) == 80 * 63

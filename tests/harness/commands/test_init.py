@@ -79,7 +79,7 @@ def test_what_a_run_would_not_take_is_kept_and_told(files: Path) -> None:
     assert "sandbox_hrr" in Path("own.yaml").read_text()
 
 
-def test_every_line_of_it_is_explained_or_plain(files: Path) -> None:
+def test_nothing_of_the_template_is_left_in_it(files: Path) -> None:
     text = config_text(Wanted("own/base", Path("adapter"), ROWS, ADVBENCH, "hub", guard="own/guard"), Path("own.yaml"))
     assert "{{" not in text
     assert "None" not in text

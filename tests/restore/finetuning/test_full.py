@@ -16,7 +16,7 @@ from safebasin.restore.method import BuildContext
 from safebasin.restore.methods.full import Full
 from safebasin.restore.models.checkpoint import attach_zero_lora, full_digest, kind_of, load_checkpoint_model
 from safebasin.restore.models.loading import load_base, load_tokenizer, save_adapter
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...conftest import DEVICE
@@ -198,3 +198,16 @@ def test_a_model_of_ones_own_is_taken_over_without_rows_and_without_a_copy(
     assert (made.output / "model.safetensors").stat().st_nlink > 1 or made.output.stat().st_dev != full.stat().st_dev
     with pytest.raises(InputError, match="is an adapter, no whole model"):
         Full(model=str(adapter)).build(context(data={}))
+
+
+def test_an_index_cannot_lead_out_of_the_folder(full: Path, context: Any, tmp_path: Path) -> None:
+    """A shard `../x` would be put beside the checkpoint, over whatever is there."""
+    source = Path(shutil.copytree(full, tmp_path / "source"))
+    (source / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    save_file({"other": torch.ones(1)}, source / "model-2.safetensors")
+    names = {name: "../outside.safetensors" for name in load_file(tmp_path / "outside.safetensors")}
+    (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    made = context(data={})
+    with pytest.raises(InputError, match=r"names the file \.\./outside.safetensors, which lies outside of the folder"):
+        Full(model=str(source)).build(made)
+    assert not (made.output.parent / "outside.safetensors").exists()
