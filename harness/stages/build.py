@@ -4,7 +4,6 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from ..config.data import rows_for
 from ..config.model import RunConfig
 from ..config.settings import make_method
 from ..plan import BuildStep
-from ..store.digests import checkpoint_digest, code_digest, digest_of
+from ..store.digests import checkpoint_digest, digest_of, weights_code
 from ..store.files import finished_folder
 from .cards import card_of
 from .dose import Dose, dosed
@@ -186,15 +185,10 @@ def spec_of(
         "date": str(config.date),
         "think_end_token": config.think_end_token,
         "data": {name: digest_of(rows) for name, rows in data.items()},
-        "code": [_restore_code(), source_digest([Path(inspect.getfile(registry.load("methods", step.method)))])],
+        "code": [weights_code(), source_digest([Path(inspect.getfile(registry.load("methods", step.method)))])],
     }
 
 
 def _given(method: str, settings: Mapping[str, Any]) -> str | None:
     """The folder of weights that a method takes over instead of making them."""
     return settings.get("model" if method == "full" else "adapter")
-
-
-@cache
-def _restore_code() -> str:
-    return code_digest("restore")

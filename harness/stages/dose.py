@@ -16,7 +16,7 @@ from ...tasks.sandbox.location import world_of
 from ...tasks.sandbox.world import rows
 from ..config.data import rows_for
 from ..config.model import RunConfig
-from ..store.digests import code_digest, digest_of
+from ..store.digests import code_digest, digest_of, weights_code
 from ..store.files import make_folder
 from .models import ModelSource
 
@@ -95,7 +95,7 @@ def _spec(config: RunConfig, model: ModelSource, seed: int, task: Any, asked: An
         "dtype": config.dtype,
         "task": digest_of(task),
         "validation": digest_of(asked),
-        "code": code_digest("restore", "tasks/sandbox", "harness/sandbox", "harness/stages/dose.py"),
+        "code": [weights_code(), code_digest("tasks/sandbox", "harness/sandbox", "harness/stages/dose.py")],
     }
 
 

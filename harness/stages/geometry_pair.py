@@ -15,7 +15,7 @@ from ..config.data import rows_for
 from ..config.load import load_config
 from ..config.model import RunConfig
 from ..plan import make_plan
-from ..store.digests import checkpoint_digest, code_digest, digest_of
+from ..store.digests import checkpoint_digest, digest_of, weights_code
 from ..store.files import finished_folder
 from ..terminal.progress import Bars
 from .build import build
@@ -123,7 +123,7 @@ def sandbox_pair(base: ModelSource, shown: Bars) -> tuple[Path, Path]:
     if dose.warning:
         shown.say(f"[yellow]warning[/yellow]: {dose.warning}")
     tuned = build(make_plan(config).builds[0], config, base, folder / TUNED, None, tick, dose=dose)
-    key = digest_of({"parent": tuned.digest, "code": code_digest("restore")})
+    key = digest_of({"parent": tuned.digest, "code": weights_code()})
     if not _is(folder / RESTORED, key):
         with finished_folder(folder / RESTORED) as scratch:
             _restore(config, base, tuned.folder, world, scratch, shown)

@@ -10,7 +10,7 @@ from ...restore.models.checkpoint import kind_of
 from ...restore.models.files import file_digest, files_digest
 from ...source import source_digest
 
-__all__ = ["checkpoint_digest", "code_digest", "digest_of", "file_digest", "files_digest"]
+__all__ = ["checkpoint_digest", "code_digest", "digest_of", "file_digest", "files_digest", "weights_code"]
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 
@@ -48,3 +48,10 @@ def code_digest(*names: str) -> str:
     return digest_of(
         [source_digest(files), [[name, version(name)] for name in ("torch", "transformers", "peft", "lm_eval")]]
     )[:16]
+
+
+def weights_code() -> str:
+    """Digest of the source that decides what a method writes: all of `restore` but its geometry, which only looks."""
+    return code_digest(
+        *(f"restore/{path.name}" for path in sorted((_PACKAGE / "restore").iterdir()) if path.name != "geometry")
+    )

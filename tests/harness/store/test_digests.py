@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from safebasin.errors import InputError
-from safebasin.harness.store.digests import checkpoint_digest, code_digest
+from safebasin.harness.store.digests import checkpoint_digest, code_digest, weights_code
 
 
 @pytest.fixture
@@ -42,3 +42,16 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_code_is_told_apart_by_file_and_by_folder() -> None:
     assert len({code_digest(), code_digest("errors.py"), code_digest("vllm_setup.py"), code_digest("judges")}) == 4
+
+
+def test_what_only_looks_at_weights_does_not_count_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(folder: str) -> str:
+        (tmp_path / "restore" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "restore" / folder / "code.py").write_text(f"value = {folder!r}\n")
+        code_digest.cache_clear()
+        return weights_code()
+
+    monkeypatch.setattr("safebasin.harness.store.digests._PACKAGE", tmp_path)
+    methods = told("methods")
+    assert told("geometry") == methods != told("curvature")
+    code_digest.cache_clear()
