@@ -69,13 +69,17 @@ def test_it_is_made_once_and_takes_the_models_place(
 
 
 @pytest.mark.parametrize(
-    "change", [{"deep": False}, {"max_steps": 3}, {"answers": "given"}, {"benign_rows": 5}, {"seed": 1}]
+    "change",
+    [{"deep": False}, {"questions": False}, {"max_steps": 3}, {"answers": "given"}, {"benign_rows": 5}, {"seed": 1}],
 )
 def test_another_setting_is_another_model(tmp_path: Path, model: Path, change: dict[str, Any]) -> None:
-    one, other = config(tmp_path, model), config(tmp_path, model, **change)
+    whole = {"batch_size": 64}  # two steps see every row
+    one, other = config(tmp_path, model, **whole), config(tmp_path, model, **(whole | change))
     source = made(one)
     assert find_model(other.models[0], other) is None
-    assert made(other).location != source.location
+    changed = made(other)
+    assert changed.location != source.location
+    assert changed.digest != source.digest
 
 
 def test_other_rows_are_another_model_and_fine_tuning_is_not_in_it(tmp_path: Path, model: Path) -> None:
