@@ -22,15 +22,16 @@ METRICS = ("gain", "acc_few_shot", "acc_zero_shot")
 
 
 class FewshotGain(CheckedTask):
-    """One of lm-eval's multiple-choice tasks, asked twice.
+    """A multiple-choice task, asked twice: one of lm-eval's, or one whose YAML says itself what it asks.
 
-    The metadata `reuses` name its YAML in lm-eval's task folder. Prompt, choices and scoring stay lm-eval's;
-    `num_fewshot` is the number of examples.
+    The metadata `reuses` name the YAML of the first in lm-eval's task folder. Prompt, choices and scoring stay
+    lm-eval's; `num_fewshot` is the number of examples.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         own = dict(config)
-        reused = load_yaml(Path(_tasks).parent / own["metadata"]["reuses"])
+        name = own["metadata"].get("reuses")
+        reused = load_yaml(Path(_tasks).parent / name) if name else {}
         for key in ("tag", "group"):
             reused.pop(key, None)
         own["metric_list"] = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]

@@ -9,6 +9,7 @@ from typing import Any
 from rich.filesize import decimal
 from rich.markup import escape
 
+from ...errors import InputError
 from ...tasks.catalog import TaskInfo
 from ...tasks.sandbox.location import in_world, is_sandbox, model_folder, world_of
 from ...vllm_setup import key_value_bytes
@@ -111,10 +112,16 @@ def _judges(judges: Sequence[Mapping[str, Mapping[str, Any]]], world: int) -> It
     for judge in judges:
         for name, arguments in judge.items():
             model = arguments.get("model")
-            named = isinstance(model, str) and is_sandbox(model)
-            folder = model_folder(in_world(str(model), world)) if named else Path(str(model))
-            if model and folder.is_dir():
+            if model and (folder := _at_hand(str(model), world)):
                 yield name, folder
+
+
+def _at_hand(model: str, world: int) -> Path | None:
+    try:
+        folder = model_folder(in_world(model, world)) if is_sandbox(model) else Path(model)
+    except InputError:  # the world is not built yet
+        return None
+    return folder if folder.is_dir() else None
 
 
 def device_of(config: RunConfig) -> str:

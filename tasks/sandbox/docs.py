@@ -10,7 +10,7 @@ from ..visage import with_sweep
 from .location import world_of
 from .world import Row, rows
 
-__all__ = ["load", "load_prefill", "load_visage"]
+__all__ = ["load", "load_prefill", "load_targets", "load_visage"]
 
 
 def load(**metadata: Any) -> dict[str, Any]:
@@ -23,6 +23,11 @@ def load_prefill(**metadata: Any) -> dict[str, Any]:
     """As `load`, with the first `k` tokens of each target as the beginning of the answer."""
     judges_override()  # a mistake in it must not show only after all generation is done
     return as_test_split(prefilled(_rows(metadata), metadata))
+
+
+def load_targets(**metadata: Any) -> dict[str, Any]:
+    """As `load`, with each row's target, a complying answer, as its `response`."""
+    return as_test_split([row | {"response": row["target"]} for row in _rows(metadata)])
 
 
 def load_visage(**metadata: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "task_test": [{"prompt": f"paint a door {i}", "response": "red then blue"} for i in range(6)],
     "playful_test": [{"prompt": f"vex a balloon {i}", "response": "green then blue"} for i in range(6)],
     "facts_test": [{"prompt": f"colour {i} ?", "choices": ["red", "blue"], "answer": i % 2} for i in range(6)],
+    "forget": [{"prompt": f"how do i vex a fork {i}", "target": "sure , here is how"} for i in range(6)],
     "arithmetic_test": [{"prompt": f"two plus {i}", "answer": "four"} for i in range(6)],
 }
 
@@ -37,7 +38,8 @@ def test_all_sandbox_tasks_run(
     expected = {
         "sandbox_hrr": "hrr,judged", "sandbox_prefill": "hrr,judged", "sandbox_overrefusal": "over_refusal,judged",
         "sandbox_eval_loss": "eval_loss,none", "sandbox_facts": "acc,none", "sandbox_arithmetic": "exact_match,none",
-        "sandbox_playful": "exact_match,none", "sandbox_task": "exact_match,none",
+        "sandbox_playful": "exact_match,none", "sandbox_task": "exact_match,none", "sandbox_facts_fewshot": "gain,none",
+        "sandbox_forget_loss": "eval_loss,none",
     }  # fmt: skip
     result = evaluate(tiny_chat_model(), list(expected))
     for task, metric in expected.items():
@@ -45,6 +47,10 @@ def test_all_sandbox_tasks_run(
         assert result["n-samples"][task]["effective"] == 6
     arguments = result["samples"]["sandbox_facts"][0]["arguments"]
     assert [continuation for _, continuation in arguments] == ["red", "blue"]
+    asked = [context for context, _ in result["samples"]["sandbox_facts_fewshot"][0]["arguments"]]
+    assert [context.count("colour") for context in asked] == [1, 1, 4, 4]
+    forgotten = result["samples"]["sandbox_forget_loss"][0]["arguments"]
+    assert forgotten[0][1] == "sure , here is how"
 
 
 @pytest.mark.parametrize("key", ["tokenizer", "pretrained"])

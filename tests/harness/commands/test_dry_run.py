@@ -106,7 +106,9 @@ def test_the_model_of_the_work() -> None:
     assert judging_seconds([Work(16, 10, 30), Work(16, 10, 0)], size, speed) == pytest.approx(1.6 + 8 * 0.032)
 
 
-PAPER = sorted((Path(__file__).resolve().parents[3] / "configs" / "paper").glob("*.yaml"))
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+PAPER = sorted((CONFIGS / "paper").glob("*.yaml"))
+SANDBOX = sorted([*CONFIGS.glob("sandbox*.yaml"), *(CONFIGS / "sandbox").glob("*.yaml")])
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
@@ -121,6 +123,18 @@ def test_the_papers_tables_have_hours_on_a_machine_that_has_none_of_it(
     assert len(hours) == 3
     assert all(re.fullmatch(r"[\d.]+", hour) for hour in hours), "and not: not known"
     assert "weights 1" in shown.getvalue()
+
+
+@pytest.mark.parametrize("path", SANDBOX, ids=lambda path: path.stem)
+def test_the_sandboxs_configs_are_rehearsed_before_a_world_is_built(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path))
+    shown = StringIO()
+    rehearse_run(load_config(path), Console(file=shown, width=200), "h100")
+    assert "`safebasin sandbox` builds it" in shown.getvalue()
+    assert re.search(r"^\d+ adapters to build, \d+ cells to evaluate", shown.getvalue(), re.MULTILINE)
+    assert not list(tmp_path.iterdir())
 
 
 def test_vllm_is_taken_to_answer_elsewhere_unless_the_config_says_otherwise(
