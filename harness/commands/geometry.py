@@ -10,11 +10,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from .restoring import read_settings
 from .shared import add_command, console_of_output
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..stages.geometry_restoring import Given
     from ..terminal.progress import Bars
 
 __all__ = ["add_to"]
@@ -42,6 +44,17 @@ BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a f
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, …")]
 Output = Annotated[Path, typer.Option("--output", help="Folder for tables, manifest and page.")]
+Adapter = Annotated[Path | None, typer.Option("--tuned", help="Adapter made from it (a sandbox base: made for it).")]
+Roles = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="NAME=SOURCE", help="harmful=... and task=...: what a restoration works on."),
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the restoration; repeatable.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the restoration: splits and batches.")]
+SHOWN = 10
+"""Rows of a ranking that are printed."""
 MAIN = ("prompt", "affirmative", "answer", "refusal")
 
 
@@ -117,6 +130,80 @@ def landscape(
     _where(console, output, "grid.csv, sections.csv, structure.csv, percentiles.csv, manifest.json, landscape.html")
 
 
+def influence(
+    output: Output,
+    base: Base = "sandbox",
+    tuned: Adapter = None,
+    data: Roles = None,
+    columns: Columns = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="Of the restoration: default, paper, paper_literal.")
+    ] = "default",
+    changes: Changes = None,
+    rows: Annotated[int, typer.Option("--rows", min=2, help="Of each set, at most: the first ones.")] = 1000,
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Examples that drive a restoration's first update."""
+    from ...results.geometry.influence import half_of_the_update
+    from ..stages.influencing import influence as take_apart
+
+    given = _given(base, tuned, data, columns, rows, batch_size, seed, dtype, device)
+    console = console_of_output()
+    with _progress(console) as shown:
+        found = take_apart(given, preset, read_settings(changes or []), output, shown)
+    console.print(_driving(found.examples.head(SHOWN)))
+    console.print(_paying(found.costs.head(SHOWN)))
+    console.print(
+        f"{half_of_the_update(found.examples)} of {len(found.examples)} examples make half of the update.",
+        highlight=False,
+    )
+    _where(console, output, "examples.csv, costs.csv, manifest.json, influence.html")
+
+
+def _given(
+    base: str,
+    tuned: Path | None,
+    data: list[str] | None,
+    columns: list[str] | None,
+    rows: int,
+    batch_size: int,
+    seed: int,
+    dtype: str,
+    device: str | None,
+) -> "Given":
+    from ..stages.geometry_restoring import ROLES, Given
+    from ..stages.geometry_rows import named_columns, named_sources
+
+    sources = named_sources(data or [])
+    meant = named_columns(columns or [], [*(sources or ROLES)])
+    return Given(base, tuned, sources, meant, rows, batch_size, seed, dtype, device)
+
+
+def _driving(frame: "pd.DataFrame") -> Table:
+    """The first examples, their prompts aside: some may be harmful."""
+    table = Table("part of", "row", box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("share %", "turn °", "loss", "tokens"):
+        table.add_column(head, justify="right")
+    for row in frame.to_dict("records"):
+        numbers = (f"{100 * row['share']:.2f}", _r(row["turn"]), f"{row['loss']:.3f}", str(row["tokens"]))
+        table.add_row(row["term"], f"{row['set']} {row['row']}", *numbers)
+    return table
+
+
+def _paying(frame: "pd.DataFrame") -> Table:
+    """The dearest rows."""
+    table = Table("row", box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("cost", "first order", "before", "after", "tokens"):
+        table.add_column(head, justify="right")
+    for row in frame.to_dict("records"):
+        numbers = [f"{row[name]:.4f}" for name in ("cost", "first_order", "before", "after")]
+        table.add_row(f"retain_check {row['row']}", *numbers, str(row["tokens"]))
+    return table
+
+
 def _structures(frame: "pd.DataFrame") -> Table:
     """Structural differences with their noise floors."""
     table = Table("losses on", "compared", box=SIMPLE_HEAD, pad_edge=False)
@@ -170,5 +257,9 @@ def add_to(app: typer.Typer) -> None:
     add_command(
         group, landscape, "geometry landscape --output runs/landscape",
         "Loss landscapes around base, tuned and restored weights, with structural differences and their noise floors.",
+    )  # fmt: skip
+    add_command(
+        group, influence, "geometry influence --output runs/influence",
+        "Which examples drive a restoration's first update, and which rows of the task pay for it, ranked.",
     )  # fmt: skip
     app.add_typer(group, name="geometry")

@@ -10,7 +10,7 @@ import torch
 from safebasin.errors import InputError
 from safebasin.restore.config.settings import RestoreConfig
 from safebasin.restore.curvature.lbfgs import CurvatureHistory
-from safebasin.restore.geometry.influence import FirstUpdate, costs, encoded_rows, first_update, shares
+from safebasin.restore.geometry.influence import costs, encoded_rows, first_update, shares
 from safebasin.restore.losses.encoding import Encoded
 from safebasin.restore.losses.of_model import Losses
 from torch import Tensor
@@ -61,7 +61,9 @@ def test_shares_are_those_of_a_dense_inverse_of_the_pairs_and_sum_to_one(losses:
     for each in found:
         assert each.share == pytest.approx(known[each.row], rel=1e-3, abs=1e-4)
         assert each.gradient_norm == pytest.approx(float(gradients[each.row].norm()) / count, rel=1e-3)
-        assert each.loss == pytest.approx(float(cross_entropy(losses.model, each.row).detach()) / each.row.targets, rel=1e-4)
+        assert each.loss == pytest.approx(
+            float(cross_entropy(losses.model, each.row).detach()) / each.row.targets, rel=1e-4
+        )
     assert sum(each.share for each in found) == pytest.approx(1, abs=1e-4)
     assert [each.share for each in found] == sorted((each.share for each in found), reverse=True)
     assert max(each.share for each in found) > 1.5 / len(found), "shares differ"
