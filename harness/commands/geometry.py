@@ -172,8 +172,8 @@ def trajectory(
     step_sizes: Annotated[
         tuple[float, float], typer.Option("--step-sizes", help="Lengths of a step, as shares of the adapter's.")
     ] = (0.01, 0.05),
-    steps: Annotated[int, typer.Option("--steps", min=2, help="Of each path, at most.")] = 20,
-    points: Annotated[int, typer.Option("--points", min=3, help="Of a side of the grid.")] = 21,
+    steps: Annotated[int, typer.Option("--steps", min=2, help="Of each path, at most.")] = 12,
+    points: Annotated[int, typer.Option("--points", min=3, help="Of a side of the grid.")] = 15,
     rows: Annotated[int, typer.Option("--rows", min=2, help="Of each set, at most: the first ones.")] = 1000,
     batch_size: BatchSize = 64,
     seed: Seed = 0,

@@ -31,8 +31,8 @@ class Drawn:
     presets: Sequence[str] = ("default", "paper")
     step_sizes: Sequence[float] = (0.01, 0.05)
     """Lengths of steps, as shares of the tuned adapter's."""
-    steps: int = 20
-    points: int = 21
+    steps: int = 12
+    points: int = 15
     """Of a side of the grid."""
 
     def __post_init__(self) -> None:
