@@ -84,6 +84,7 @@ def _figure(paths: pd.DataFrame, grid: pd.DataFrame, planes: pd.DataFrame, size:
     colours = {"domain": [*PATHS], "range": [*PATHS.values()]}
     place: Spec = {"x": x, "y": y, "order": {"field": "step"}, "detail": {"field": "path", "type": "nominal"}}
     path: Spec = {**place, "color": {"field": "path", "type": "nominal", "title": None, "scale": colours}}
+    again: Spec = {**path, "color": {**path["color"], "legend": None}}
     tooltip = [field("path"), field("step", "d"), *(field(name, ".4g") for name in (*GROUNDS, "off"))]
     only: Spec = {"filter": f"datum.preset === preset{key}"}
     spec = vega(
@@ -123,7 +124,7 @@ def _figure(paths: pd.DataFrame, grid: pd.DataFrame, planes: pd.DataFrame, size:
             {
                 "transform": [{"filter": "datum.kind === 'path'"}],
                 "mark": {"type": "point", "filled": True, "size": 30, "opacity": 1, "stroke": "white"},
-                "encoding": {**path, "tooltip": tooltip},
+                "encoding": {**again, "tooltip": tooltip},
             },
             {
                 "transform": [{"filter": "datum.kind === 'path' && datum.step === 0"}],
