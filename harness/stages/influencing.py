@@ -120,4 +120,5 @@ class _Places:
     def prompt(self, row: "Encoded") -> str:
         """The prompt of a row."""
         where = self.of(row)
-        return self._prompts[where["set"]][where["row"]]
+        found: str = self._prompts[where["set"]][where["row"]]
+        return found

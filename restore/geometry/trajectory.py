@@ -9,6 +9,7 @@ same iteration, on the same rows, with no bound.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -186,7 +187,7 @@ def _curvature_aware(
         points.append(losses.parameters.get().cpu())
         done(iteration)
 
-    scale = "newton" if config.scale == "newton" else "euclid"
+    scale: Literal["newton", "euclid"] = "newton" if config.scale == "newton" else "euclid"
     own = replace(config, iterations=steps, max_update=length, scale=scale)
     try:
         trace = restore_parameters(losses.parameters, aim, losses.on("retain_check"), own, on_update=keep)
