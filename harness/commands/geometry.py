@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
+from .geometry_tables import correlations_table, driving_table, paths_table, paying_table, structures_table
+from .restoring import read_settings
 from .shared import add_command, console_of_output
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from ..stages.geometry_restoring import Given
     from ..terminal.progress import Bars
 
 __all__ = ["add_to"]
@@ -42,7 +41,17 @@ BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a f
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, …")]
 Output = Annotated[Path, typer.Option("--output", help="Folder for tables, manifest and page.")]
-MAIN = ("prompt", "affirmative", "answer", "refusal")
+Adapter = Annotated[Path | None, typer.Option("--tuned", help="Adapter made from it (a sandbox base: made for it).")]
+Roles = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="NAME=SOURCE", help="harmful=... and task=...: what a restoration works on."),
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the restoration; repeatable.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the restoration: splits and batches.")]
+SHOWN = 10
+"""Rows of a ranking that are printed."""
 
 
 def correlate(
@@ -76,7 +85,7 @@ def correlate(
     console = console_of_output()
     with _progress(console) as shown:
         found = measure(settings, output, shown)
-    console.print(_correlations(found.correlations))
+    console.print(correlations_table(found.correlations))
     _where(console, output, "losses.csv, means.csv, correlations.csv, manifest.json, correlate.html")
 
 
@@ -113,19 +122,94 @@ def landscape(
     console = console_of_output()
     with _progress(console) as shown:
         found = take(settings, output, shown)
-    console.print(_structures(found.structures()))
+    console.print(structures_table(found.structures()))
     _where(console, output, "grid.csv, sections.csv, structure.csv, percentiles.csv, manifest.json, landscape.html")
 
 
-def _structures(frame: "pd.DataFrame") -> Table:
-    """Structural differences with their noise floors."""
-    table = Table("losses on", "compared", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("draw", "signed %", "absolute %", "rough %", "range, nats"):
-        table.add_column(head, justify="right")
-    for row in frame.to_dict("records"):
-        numbers = ["-" if row[name] != row[name] else f"{row[name]:.2f}" for name in ("signed", "absolute", "rough")]
-        table.add_row(row["set"], row["compared"], str(row["draw"] or "both"), *numbers, f"{row['spread']:.3g}")
-    return table
+def influence(
+    output: Output,
+    base: Base = "sandbox",
+    tuned: Adapter = None,
+    data: Roles = None,
+    columns: Columns = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="Of the restoration: default, paper, paper_literal.")
+    ] = "default",
+    changes: Changes = None,
+    rows: Annotated[int, typer.Option("--rows", min=2, help="Of each set, at most: the first ones.")] = 1000,
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """Examples that drive a restoration's first update."""
+    from ...results.geometry.influence import half_of_the_update
+    from ..stages.influencing import influence as take_apart
+
+    given = _given(base, tuned, data, columns, rows, batch_size, seed, dtype, device)
+    console = console_of_output()
+    with _progress(console) as shown:
+        found = take_apart(given, preset, read_settings(changes or []), output, shown)
+    console.print(driving_table(found.examples.head(SHOWN)))
+    console.print(paying_table(found.costs.head(SHOWN)))
+    console.print(
+        f"{half_of_the_update(found.examples)} of {len(found.examples)} examples make half of the update.",
+        highlight=False,
+    )
+    _where(console, output, "examples.csv, costs.csv, manifest.json, influence.html")
+
+
+def trajectory(
+    output: Output,
+    base: Base = "sandbox",
+    tuned: Adapter = None,
+    data: Roles = None,
+    columns: Columns = None,
+    preset: Annotated[
+        list[str] | None, typer.Option("--preset", help="Of the restoration; default and paper unless given.")
+    ] = None,
+    changes: Changes = None,
+    step_sizes: Annotated[
+        tuple[float, float], typer.Option("--step-sizes", help="Lengths of a step, as shares of the adapter's.")
+    ] = (0.01, 0.05),
+    steps: Annotated[int, typer.Option("--steps", min=2, help="Of each path, at most.")] = 12,
+    points: Annotated[int, typer.Option("--points", min=3, help="Of a side of the grid.")] = 15,
+    rows: Annotated[int, typer.Option("--rows", min=2, help="Of each set, at most: the first ones.")] = 1000,
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """First-order and curvature-aware paths."""
+    from ..stages.trajectories import Drawn
+    from ..stages.trajectories import trajectory as walk
+
+    given = _given(base, tuned, data, columns, rows, batch_size, seed, dtype, device)
+    drawn = Drawn(tuple(preset or ("default", "paper")), step_sizes, steps, points)
+    console = console_of_output()
+    with _progress(console) as shown:
+        found = walk(given, drawn, read_settings(changes or []), output, shown)
+    console.print(paths_table(found.paths, found.planes))
+    _where(console, output, "paths.csv, grid.csv, planes.csv, manifest.json, trajectory.html")
+
+
+def _given(
+    base: str,
+    tuned: Path | None,
+    data: list[str] | None,
+    columns: list[str] | None,
+    rows: int,
+    batch_size: int,
+    seed: int,
+    dtype: str,
+    device: str | None,
+) -> "Given":
+    from ..stages.geometry_restoring import ROLES, Given
+    from ..stages.geometry_rows import named_columns, named_sources
+
+    sources = named_sources(data or [])
+    meant = named_columns(columns or [], [*(sources or ROLES)])
+    return Given(base, tuned, sources, meant, rows, batch_size, seed, dtype, device)
 
 
 @contextmanager
@@ -142,24 +226,6 @@ def _where(console: Console, output: Path, names: str) -> None:
     console.print(f"In {output}: {names}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _correlations(frame: "pd.DataFrame") -> Table:
-    """Of each set and target: r with its interval, and controls; a restoration's iterations are on the page alone."""
-    table = Table("set", "target", "model", box=SIMPLE_HEAD, pad_edge=False)
-    heads = ("n", "r [95 %]", "Spearman", "given length", "same length", "shuffled")
-    for head in heads:
-        table.add_column(head, justify="right")
-    shown = frame[frame["target"].isin(MAIN) & ~frame["model"].str.startswith("iteration ")]
-    for row in shown.to_dict("records"):
-        interval = f"{_r(row['pearson'])} [{_r(row['pearson_low'])}, {_r(row['pearson_high'])}]"
-        others = [_r(row[name]) for name in ("spearman", "partial", "matched", "shuffled")]
-        table.add_row(*(row[name] for name in ("set", "target", "model")), str(row["n"]), interval, *others)
-    return table
-
-
-def _r(value: float) -> str:
-    return "-" if value != value else f"{value:.3f}"
-
-
 def add_to(app: typer.Typer) -> None:
     """Adds the commands; the help of each opens with an example."""
     group = typer.Typer(help="What fine-tuning leaves of a model's losses (docs/geometry.md).", no_args_is_help=True)
@@ -170,5 +236,14 @@ def add_to(app: typer.Typer) -> None:
     add_command(
         group, landscape, "geometry landscape --output runs/landscape",
         "Loss landscapes around base, tuned and restored weights, with structural differences and their noise floors.",
+    )  # fmt: skip
+    add_command(
+        group, influence, "geometry influence --output runs/influence",
+        "Which examples drive a restoration's first update, and which rows of the task pay for it, ranked.",
+    )  # fmt: skip
+    add_command(
+        group, trajectory, "geometry trajectory --output runs/trajectory",
+        "Paths of a first-order and of the curvature-aware method in their principal plane, over contours of the "
+        "objective, at two step sizes.",
     )  # fmt: skip
     app.add_typer(group, name="geometry")

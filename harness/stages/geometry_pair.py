@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ...restore.models.checkpoint import kind_of
@@ -22,6 +22,9 @@ from .build import build
 from .dose import find_dose
 from .iterations import iterations_kept, iterations_of
 from .models import ModelSource, resolve
+
+if TYPE_CHECKING:
+    from ...restore.restoration.data import RestorationData
 
 __all__ = ["BASE", "Compared", "compared", "sandbox_pair"]
 
@@ -116,7 +119,7 @@ def sandbox_pair(base: ModelSource, shown: Bars) -> tuple[Path, Path]:
     """
     world = world_of(base.location)
     folder = world_folder(world) / "pair"
-    config = load_config(_CONFIG, [f"models=['sandbox:{world}']", "methods=[lora]"])
+    config = _pair_config(world)
     base = replace(base, name=config.models[0].id)
     tick = partial(_tick, shown)
     dose = find_dose(config, base, 0, folder / "dose.json", tick)
@@ -129,6 +132,24 @@ def sandbox_pair(base: ModelSource, shown: Bars) -> tuple[Path, Path]:
             _restore(config, base, tuned.folder, world, scratch, shown)
             replace_text(scratch / _KEY, json.dumps({"key": key}) + "\n")
     return tuned.folder, folder / RESTORED
+
+
+def pair_rows(world: int) -> "RestorationData":
+    """The rows that the sandbox's pair is restored on.
+
+    Raises:
+        InputError: the rows are unusable.
+    """
+    from ...restore.methods.curvature import NEEDS
+    from ...restore.restoration.data import RestorationData
+
+    config = _pair_config(world)
+    rows: dict[str, Sequence[Any]] = {name: rows_for(name, config, world) for name in NEEDS}
+    return RestorationData(**rows)
+
+
+def _pair_config(world: int) -> RunConfig:
+    return load_config(_CONFIG, [f"models=['sandbox:{world}']", "methods=[lora]"])
 
 
 def _tick(shown: Bars, what: str, done: int, total: int) -> None:
@@ -144,16 +165,13 @@ def _is(folder: Path, key: str) -> bool:
 
 def _restore(config: RunConfig, base: ModelSource, tuned: Path, world: int, output: Path, shown: Bars) -> None:
     from ...restore.config.settings import RestoreConfig
-    from ...restore.methods.curvature import NEEDS
     from ...restore.models.loading import load_tuned
-    from ...restore.restoration.data import RestorationData
     from ...restore.restoration.problem import restore_on
 
     model, tokenizer = load_tuned(base.location, tuned, dtype=config.dtype, device=config.device, trainable=True)
-    rows: dict[str, Sequence[Any]] = {name: rows_for(name, config, world) for name in NEEDS}
     settings = RestoreConfig(micro_batch_size=64)
     with iterations_kept(model, base.location, output) as keep:
         result = restore_on(
-            model, tokenizer, RestorationData(**rows), settings, on_progress=partial(_tick, shown), on_update=keep
+            model, tokenizer, pair_rows(world), settings, on_progress=partial(_tick, shown), on_update=keep
         )
         result.save_pretrained(output, base.location)

@@ -96,7 +96,7 @@ def base_refusals(
     if len(found) < len(rows) / 2:
         warnings.warn(
             f"The base model refuses only {len(found)} of {len(rows)} harmful prompts; the others are left out.",
-            stacklevel=5,
+            stacklevel=7,
         )
     return found
 

@@ -1,6 +1,7 @@
 """A restoration as a problem in the parameters of one model: rows become losses, and the losses are solved for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from .stopping import Enough, stop_rule
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TRACE_FILE", "RestoreResult", "restore_on"]
+__all__ = ["TRACE_FILE", "Posed", "RestoreResult", "posed", "restore_on"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,18 @@ class RestoreResult:
         self.record.save(folder)
 
 
+@dataclass(frozen=True)
+class Posed:
+    """A restoration's rows as losses of the model, ready to be solved."""
+
+    losses: Losses
+    """Of `forget`, `curvature_forget`, `refusals`, `curvature_refusals` as far as the settings need them, `retain_1`,
+    `retain_2`, `retain` (both) and `retain_check`."""
+    tokenizer: PreTrainedTokenizerBase
+    """As the model takes it."""
+    report: ForgetReport
+
+
 def restore_on(
     peft_model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -64,6 +77,38 @@ def restore_on(
     on_update: Callable[[int], None] | None = None,
 ) -> RestoreResult:
     """`restore` on sets that are already split; `on_update` is told of each accepted update (`restore_parameters`)."""
+    tick = on_progress or (lambda what, done, total: None)
+    with posed(peft_model, tokenizer, data, config, inplace=inplace, on_progress=tick) as found:
+        enough = stop_rule(found.losses, found.tokenizer, data.curvature_forget, config)
+        trace = _solve(found.losses, config, enough, tick, on_update)
+    held_out = config.estimator == "lbfgs" or config.stop == "refused"
+    used = data if held_out else replace(data, curvature_forget=data.forget)
+    return RestoreResult(found.losses.model, trace, found.report, used.safety_examples)
+
+
+@contextmanager
+def posed(
+    peft_model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    data: RestorationData,
+    config: RestoreConfig,
+    *,
+    inplace: bool = True,
+    on_progress: Tick = lambda what, done, total: None,
+) -> Iterator[Posed]:
+    """The losses of a restoration; within the block, the adapter's parameters are fp32 and trainable.
+
+    Args:
+        peft_model: as for `restore`, like `tokenizer`, `config`, `inplace` and `on_progress`.
+        tokenizer: see there.
+        data: rows by role.
+        config: see there.
+        inplace: see there.
+        on_progress: see there.
+
+    Raises:
+        InputError: the model, its tokenizer or a row is unusable.
+    """
     check_exact_gradients(peft_model)
     tokenizer = admit(peft_model, tokenizer)
     retained = {name: getattr(data, name) for name in ("retain_1", "retain_2", "retain_check")}
@@ -72,15 +117,11 @@ def restore_on(
         check_fit(peft_model, [row.ids for row in encoded], name)
     rows["retain"] = [*rows["retain_1"], *rows["retain_2"]]
     model = peft_model if inplace else copy_with_shared_base(peft_model)
-    tick = on_progress or (lambda what, done, total: None)
     with trainable_adapter(model) as parameters:
-        harmful, report = harmful_rows(model, tokenizer, data, config, tick)
+        harmful, report = harmful_rows(model, tokenizer, data, config, on_progress)
         pad = pad_id_of(tokenizer)
         losses = Losses(model, parameters, {**rows, **harmful}, pad, config.micro_batch_size, config.seed)
-        trace = _solve(losses, config, stop_rule(losses, tokenizer, data.curvature_forget, config), tick, on_update)
-    held_out = config.estimator == "lbfgs" or config.stop == "refused"
-    used = data if held_out else replace(data, curvature_forget=data.forget)
-    return RestoreResult(model, trace, report, used.safety_examples)
+        yield Posed(losses, tokenizer, report)
 
 
 def _solve(

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..html.embed import visible
 from ..html.specs import Chart, Row, Spec, choice, field, legend, measured, vega
+from .contours import LEVELS, cells, contour_lines
 from .page import PageTable, number, write_page
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ PAGE = "landscape.html"
 BASE = "base"
 Grids = Callable[[str, str, int], "NDArray[np.float64]"]
 """(model, set, draw) -> its surface, rows along the first direction."""
-LEVELS = 8
-"""Contour lines of a surface."""
 KINDS = {
     "models": "two models",
     "rows": "floor: one model, two draws of rows",
@@ -157,7 +156,8 @@ def _contours(grid: Grids, sets: Sequence[str], models: Sequence[str], coordinat
             model = label.removesuffix(f" less {BASE}")
             surface = grid(model, name, 0) - (grid(BASE, name, 0) if label != model else 0.0)
             about = {"set": visible(name), "shown": visible(label)}
-            rows += [{**about, **row} for row in (*_cells(surface, coordinates), *_lines(surface, coordinates))]
+            drawn = (*cells(surface, coordinates, coordinates), *contour_lines(surface, coordinates, coordinates))
+            rows += [{**about, **row} for row in drawn]
     x = {
         "field": "a",
         "type": "quantitative",
@@ -200,32 +200,6 @@ def _contours(grid: Grids, sets: Sequence[str], models: Sequence[str], coordinat
     )  # fmt: skip
     caption = f"The same from above, each on its own scale of colours, with {LEVELS} contour lines."
     return Chart("Surfaces", "Contours of the loss", caption, spec)
-
-
-def _cells(surface: NDArray[np.float64], coordinates: Sequence[float]) -> Iterator[Row]:
-    half = (coordinates[1] - coordinates[0]) / 2
-    for i, a in enumerate(coordinates):
-        for j, b in enumerate(coordinates):
-            ends = {
-                "a": round(a - half, 9),
-                "a2": round(a + half, 9),
-                "b": round(b - half, 9),
-                "b2": round(b + half, 9),
-            }
-            yield {"kind": "cell", **ends, "loss": round(float(surface[i, j]), 6)}
-
-
-def _lines(surface: NDArray[np.float64], coordinates: Sequence[float]) -> Iterator[Row]:
-    from contourpy import contour_generator
-
-    if not np.ptp(surface):
-        return
-    drawer = contour_generator(x=coordinates, y=coordinates, z=surface.T)
-    levels = np.linspace(surface.min(), surface.max(), LEVELS + 2)[1:-1]
-    lines = [line for level in levels for line in drawer.lines(float(level))]
-    for wire, line in enumerate(lines):
-        for at, (a, b) in enumerate(np.asarray(line)):
-            yield {"kind": "line", "wire": wire, "at": at, "a": round(float(a), 7), "b": round(float(b), 7)}
 
 
 def _sections(sections: pd.DataFrame, sets: Sequence[str]) -> Chart:

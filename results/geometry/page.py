@@ -28,6 +28,8 @@ class PageTable:
     rows: Sequence[Sequence[str]]
     left: int = 1
     """How many columns, from the first, are text."""
+    folded: int | None = None
+    """A column of texts that may be harmful, each folded until it is asked for."""
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -73,6 +75,8 @@ def write_page(
 
 def _shown(table: PageTable) -> dict[str, Any]:
     kinds = ["left" if place < table.left else "" for place in range(len(table.heads))]
+    if table.folded is not None:
+        kinds[table.folded] = "folded"
     rows = [[(kind, visible(cell)) for kind, cell in zip(kinds, row, strict=True)] for row in table.rows]
     heads = list(zip(kinds, table.heads, strict=True))
     return {"title": table.title, "caption": table.caption, "heads": heads, "rows": rows}
