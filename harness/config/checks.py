@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,16 @@ def check_engine(config: RunConfig) -> Iterator[Fault]:
         yield Fault("engine", problem)
 
 
+def check_executor(config: RunConfig) -> Iterator[Fault]:
+    """An executor whose library is installed, and GPUs that it can give."""
+    library = {"ray": "ray", "slurm": "submitit"}.get(config.executor)
+    if library and find_spec(library) is None:
+        text = f"{library} is not installed here. Install safebasin[{config.executor}], or use executor: local"
+        yield Fault("executor", text)
+    if config.executor == "slurm" and config.resources.gpus % 1:
+        yield Fault("resources.gpus", f"Slurm gives whole GPUs, got {config.resources.gpus:g}")
+
+
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ...] = (
     (("models",), check_models),
     (("methods",), check_methods),
@@ -228,5 +239,6 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ..
     (("models", "methods", "finetune", "data", "tasks"), check_relapse),
     (("seeds",), check_seeds),
     (("engine", "device"), check_engine),
+    (("executor", "resources"), check_executor),
 )
 """Each check with the sections it reads; it is left out while one of them is malformed."""

@@ -16,6 +16,7 @@ from .faults import Fault, report, type_fault
 from .file import read_yaml, with_overrides
 from .model import BASE, DataConfig, FinetuneConfig, ModelSpec, RunConfig, TaskLists
 from .relapse import RelapseConfig
+from .resources import ResourcesConfig, SlurmConfig
 
 __all__ = ["BASE", "RunConfig", "check_config", "load_config"]
 
@@ -24,6 +25,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "finetune": FinetuneConfig,
     "data": DataConfig,
     "tasks": TaskLists,
+    "resources": ResourcesConfig,
+    "slurm": SlurmConfig,
 }
 _INNER: dict[str, type[BaseModel]] = {"align": AlignConfig, "relapse": RelapseConfig}
 """Sections inside others."""
