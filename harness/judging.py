@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.markup import escape
@@ -146,7 +146,7 @@ def _elsewhere(state: RunState, do: Do, world: int, judging: Judging) -> None:
     ]  # fmt: skip
     try:
         for piece, exchanges in zip(pieces, _dealt(judging.exchanges, workers), strict=True):
-            lines = (json.dumps([*asdict(exchange).values()]) + "\n" for exchange in exchanges)
+            lines = (json.dumps([*exchange]) + "\n" for exchange in exchanges)
             piece.exchanges.write_text("".join(lines), encoding="utf-8")
         do(state, pieces, lambda piece: None)
     finally:

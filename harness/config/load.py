@@ -15,6 +15,7 @@ from .checks import CHECKS
 from .faults import Fault, report, type_fault
 from .file import read_yaml, with_overrides
 from .model import BASE, DataConfig, FinetuneConfig, ModelSpec, RunConfig, TaskLists
+from .parallel import ParallelConfig
 from .relapse import RelapseConfig
 from .resources import ResourcesConfig, SlurmConfig
 
@@ -27,6 +28,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "tasks": TaskLists,
     "resources": ResourcesConfig,
     "slurm": SlurmConfig,
+    "parallel": ParallelConfig,
 }
 _INNER: dict[str, type[BaseModel]] = {"align": AlignConfig, "relapse": RelapseConfig}
 """Sections inside others."""

@@ -20,6 +20,7 @@ from ...tasks.sandbox.location import in_world, is_sandbox, world_of
 from .alignment import AlignConfig
 from .frozen import Frozen, Schedule, Share, Text, UserPath
 from .naming import row_labels
+from .parallel import ParallelConfig
 from .relapse import RelapseConfig
 from .resources import ExecutorName, ResourcesConfig, SlurmConfig
 
@@ -30,7 +31,7 @@ __all__ = ["BASE", "NOT_MEASURED", "DataConfig", "FinetuneConfig", "MethodSpec",
 
 BASE = "base"
 """The row of the model as it is; no method."""
-NOT_MEASURED = {"name", "processes", "executor", "resources", "slurm"}
+NOT_MEASURED = {"name", "processes", "executor", "resources", "slurm", "parallel"}
 """Keys that decide nothing of what is measured."""
 
 Percent = Annotated[float, Field(gt=0, lt=100)]
@@ -271,6 +272,8 @@ class RunConfig(Frozen):
     """Of each worker of `ray` and `slurm`."""
     slurm: SlurmConfig = SlurmConfig()
     """Of `executor: slurm`."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How one model is spread over several devices."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """One fine-tuning of each method for each; a ranking takes three or more."""
     limit: PositiveInt | None = None

@@ -11,6 +11,7 @@ from typing import Any
 from .alignment import AlignConfig
 from .frozen import Frozen
 from .model import DataConfig, FinetuneConfig, MethodSpec, ModelSpec, RunConfig, TaskLists
+from .parallel import ParallelConfig
 from .relapse import RelapseConfig
 from .resources import ResourcesConfig, SlurmConfig
 
@@ -27,6 +28,7 @@ SECTIONS: dict[str, type[Frozen]] = {
     "tasks: relapse": RelapseConfig,
     "resources": ResourcesConfig,
     "slurm": SlurmConfig,
+    "parallel": ParallelConfig,
 }
 """Headings and what may stand below them, in the order of the page."""
 _OPENING = """# The config
