@@ -72,7 +72,7 @@ def test_transformers_is_told_how_to_spread(tiny_chat_model: TinyChatModel, monk
     monkeypatch.setattr(loading, "load_whole", lambda *names, **rest: told.append(rest) or real(*names, **rest))
     model: Any = loading.load_base(str(tiny_chat_model()), device=Spread("auto"))
     assert told[0]["device_map"] == "auto"
-    assert model.hf_device_map
+    assert {weight.device.type for weight in model.parameters()} == {single(None)}
     assert not model.training
 
 

@@ -39,6 +39,13 @@ def gate():
 '''
 
 
+def arm(tasks: Path) -> None:
+    """From now on the second checkpoint that a process asks waits; see `GATED`."""
+    for old in (*tasks.glob("asked-*"), *tasks.glob("waits-*"), *tasks.glob("open")):
+        old.unlink()
+    (tasks / "armed").touch()
+
+
 def ran(given: RunConfig, folder: Path, **changes: Any) -> tuple[RunResult, str]:
     shown = StringIO()
     data = given.model_dump(mode="json") | changes

@@ -15,7 +15,7 @@ from safebasin.harness.config.model import RunConfig
 from safebasin.harness.stages.folder import read_store
 
 from ...conftest import guard
-from .conftest import answers, ran, table
+from .conftest import answers, arm, ran, table
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -60,7 +60,7 @@ def soon(found: Callable[[], list[Path]], over: Callable[[], bool]) -> Path:
 def test_a_node_that_dies_changes_nothing(cluster: Any, given: RunConfig, local: Path, place: Path) -> None:
     """It dies while a checkpoint answers, after another one of the same model has."""
     tasks, folder, ended = place / "tasks", place / "ray", []
-    (tasks / "armed").touch()
+    arm(tasks)
 
     def drive() -> None:
         try:
