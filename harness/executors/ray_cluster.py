@@ -32,6 +32,7 @@ class RayCluster:
     """
 
     pause = 0.1
+    notice = ""
 
     def __init__(self, resources: ResourcesConfig) -> None:
         if problem := ray_problem():
@@ -46,6 +47,11 @@ class RayCluster:
         self._needs: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
         if resources.memory is not None:
             self._needs["memory"] = int(resources.memory * 1e9)
+        if not any(self._suffices(node["Resources"]) for node in ray.nodes() if node["Alive"]):
+            self.notice = (
+                f"No node of the Ray cluster has {self._asked}, which `resources` ask for: everything waits until one "
+                "with so much joins."
+            )
 
     def _begin(self) -> None:
         """Joins the cluster of RAY_ADDRESS, or starts one here."""
@@ -56,6 +62,15 @@ class RayCluster:
         except (ConnectionError, RuntimeError, ValueError) as error:
             where = f"at RAY_ADDRESS={address}" if address else "on this machine"
             raise InputError(f"No Ray cluster can be had {where}: {str(error).splitlines()[0]}") from error
+
+    @property
+    def _asked(self) -> str:
+        names = {"num_cpus": "CPUs", "num_gpus": "GPUs", "memory": "bytes of memory"}
+        return ", ".join(f"{amount:g} {names[name]}" for name, amount in self._needs.items() if amount)
+
+    def _suffices(self, has: dict[str, float]) -> bool:
+        names = {"num_cpus": "CPU", "num_gpus": "GPU", "memory": "memory"}
+        return all(has.get(names[name], 0) >= amount for name, amount in self._needs.items())
 
     def send(self, name: str, work: Work, *given: Any) -> Any:
         """See `Cluster`; retries are the driver's, which merges what a dead worker has done first."""
@@ -86,5 +101,7 @@ class RayCluster:
 
 
 def _first(error: Exception) -> str:
+    """Of an error in the worker's own code, that one; of a death, Ray's first words on it."""
+    error = getattr(error, "cause", None) or error
     line = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

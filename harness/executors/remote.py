@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from rich.markup import escape
+
 from ...errors import InputError, StorageError
 from ..config.model import RunConfig
 from ..pieces import Done, Piece
@@ -31,6 +33,8 @@ class Cluster(Protocol):
 
     pause: float
     """Seconds between two looks at what is under way."""
+    notice: str
+    """What a user should know before anything is sent; may be empty."""
 
     def send(self, name: str, work: Work, *given: Any) -> Any:
         """Sends work off, to be done when there is room for it.
@@ -126,9 +130,11 @@ class Remote:
         if not self._code:
             self._code = code_here()
             (parts / TOKEN).write_text(self._token, encoding="utf-8")
-            for left in sorted(parts.glob("*.jsonl")):
-                _merge(Reader(left), state, progress=False)
+            for left in sorted(parts.glob("*.known")):
+                _merge(Reader(left.with_suffix(".jsonl")), state, progress=False)
                 _forget(parts, left.stem)
+            if self._cluster.notice:
+                state.shown.say(f"[yellow]{escape(self._cluster.notice)}[/yellow]")
         return parts
 
     def _send(self, state: RunState, piece: Piece, parts: Path, attempt: int) -> _UnderWay:
@@ -169,7 +175,8 @@ class Remote:
         _forget(parts, one.part)
         tries = state.config.resources.retries + 1
         if one.attempt + 1 < tries:
-            state.shown.say(f"[yellow]{one.piece.name}: {reason}; it goes on with another worker[/yellow]")
+            told = escape(f"{one.piece.name}: {reason}; it goes on with another worker")
+            state.shown.say(f"[yellow]{told}[/yellow]")
             self._sent.append(self._send(state, one.piece, parts, one.attempt + 1))
             return False
         times = f"{tries} times" if tries > 1 else "once"
@@ -182,7 +189,8 @@ def _merge(reader: Reader, state: RunState, progress: bool = True) -> None:
     for line in reader.fresh():
         if line[0] == "tick":
             if progress:
-                state.hear(*line[1:])
+                bar, done, total, units = line[1:]
+                state.hear(bar, done, total, units) if units else state.shown.update(bar, done, total)
         elif line[0] == "say":
             if progress:
                 state.shown.say(line[1])

@@ -34,7 +34,7 @@ class SlurmCluster:
             raise InputError(f"{problem}.")
         import submitit
 
-        self._submitit, self._name = submitit, name
+        self._submitit, self._name, self.notice = submitit, name, ""
         self.pause = 2.0 if slurm.cluster == "slurm" else 0.1
         try:
             self._executor = submitit.AutoExecutor(folder=folder.resolve() / FOLDER / "%j", cluster=slurm.cluster)

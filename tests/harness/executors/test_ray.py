@@ -25,7 +25,7 @@ MEMORY = 80 << 20
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A driver's node without cores, and two that work."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
     quiet = {"include_dashboard": False, "object_store_memory": MEMORY}

@@ -31,6 +31,7 @@ class Here:
     """A cluster that works as it is asked, and whose workers die at the appends that are named."""
 
     pause = 0.0
+    notice = ""
 
     def __init__(self, deaths: tuple[int, ...] = (), change: Any = lambda order: order) -> None:
         self.deaths, self.change, self.appends = set(deaths), change, 0
@@ -124,6 +125,7 @@ def test_what_workers_of_a_killed_driver_left_is_taken_in(here: Here, given: Run
     parts.mkdir(parents=True)
     line = ["answers", "generate_until", [["0" * 64, {"weights": "w"}, "yes"]]]
     (parts / "left.jsonl").write_text(json.dumps(line) + '\n["answers", "gen')
+    (parts / "left.known").touch()
     result, said = ran(given, tmp_path / "run", executor="ray")
     assert result.failures == {}, said
     assert answers(tmp_path / "run")["0" * 64] == '"yes"'
