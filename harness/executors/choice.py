@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ..config.model import RunConfig
 from .base import Executor
+from .cluster import Cluster
 from .local import Local
 
-__all__ = ["executor_for"]
+__all__ = ["cluster_of", "executor_for"]
 
 
 @contextmanager
@@ -26,10 +27,25 @@ def executor_for(config: RunConfig, folder: Path) -> Iterator[Executor]:
     if config.executor == "local":
         executor = Local()
     else:
-        from .remote import Remote, cluster_of
+        from .remote import Remote
 
         executor = Remote(cluster_of(config, folder))
     try:
         yield executor
     finally:
         executor.close()
+
+
+def cluster_of(config: RunConfig, folder: Path) -> Cluster:
+    """The cluster that a config names.
+
+    Raises:
+        InputError: its library is not installed, or it cannot be reached.
+    """
+    if config.executor == "ray":
+        from .ray_cluster import RayCluster
+
+        return RayCluster(config.resources)
+    from .slurm import SlurmCluster
+
+    return SlurmCluster(config.resources, config.slurm, folder, config.name)

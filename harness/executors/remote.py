@@ -2,83 +2,25 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from rich.markup import escape
 
 from ...errors import InputError, StorageError
-from ..config.model import RunConfig
 from ..pieces import Done, Piece
 from ..state import RunState
 from ..store.files import make_folder
+from .cluster import Cluster, Died
 from .part import Reader, take, write_known
-from .work import TOKEN, Order, Outcome, code_here, order_of, work
+from .work import TOKEN, code_here, order_of, work
 
-__all__ = ["PARTS", "Cluster", "Died", "Remote", "cluster_of"]
+__all__ = ["PARTS", "Remote"]
 
 PARTS = "parts"
 """Folder below the run's for what workers append."""
-Work = Callable[[Piece, Order, str], Outcome]
-
-
-class Died(Exception):
-    """A worker ended without an outcome: it was killed, or its node is gone."""
-
-
-class Cluster(Protocol):
-    """Where work can be sent."""
-
-    pause: float
-    """Seconds between two looks at what is under way."""
-    notice: str
-    """What a user should know before anything is sent; may be empty."""
-
-    def send(self, name: str, work: Work, *given: Any) -> Any:
-        """Sends work off, to be done when there is room for it.
-
-        Args:
-            name: as a reader of the cluster's own lists may know it.
-            work: called on the worker.
-            given: its arguments, picklable.
-
-        Returns:
-            A handle for the others.
-        """
-        ...
-
-    def outcome(self, handle: Any) -> Outcome | None:
-        """What it came to; None while it waits or is under way.
-
-        Raises:
-            Died: it will never come to anything.
-        """
-        ...
-
-    def drop(self, handle: Any) -> None:
-        """Ends it, wherever it is."""
-        ...
-
-    def close(self) -> None:
-        """Leaves the cluster."""
-        ...
-
-
-def cluster_of(config: RunConfig, folder: Path) -> Cluster:
-    """The cluster that a config names.
-
-    Raises:
-        InputError: its library is not installed, or it cannot be reached.
-    """
-    if config.executor == "ray":
-        from .ray_cluster import RayCluster
-
-        return RayCluster(config.resources)
-    from .slurm import SlurmCluster
-
-    return SlurmCluster(config.resources, config.slurm, folder, config.name)
 
 
 @dataclass(eq=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...errors import InputError
 from ..config.resources import ResourcesConfig, SlurmConfig
-from .remote import Died, Work
+from .cluster import Died, Work
 from .work import Outcome
 
 __all__ = ["SlurmCluster", "slurm_problem"]

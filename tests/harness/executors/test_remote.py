@@ -11,9 +11,10 @@ import pytest
 from safebasin.errors import InputError
 from safebasin.harness import judging
 from safebasin.harness.config.model import RunConfig
-from safebasin.harness.executors import choice, remote
+from safebasin.harness.executors import choice
+from safebasin.harness.executors.cluster import Died
 from safebasin.harness.executors.part import Part, Reader, take, write_known
-from safebasin.harness.executors.remote import Died, Remote
+from safebasin.harness.executors.remote import Remote
 from safebasin.harness.executors.work import Order, Outcome
 from safebasin.harness.pieces import Piece
 from safebasin.harness.store.store import Point, Sample, Store
@@ -75,7 +76,7 @@ class Here:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Here:
     cluster = Here()
-    monkeypatch.setattr(remote, "cluster_of", lambda config, folder: cluster)
+    monkeypatch.setattr(choice, "cluster_of", lambda config, folder: cluster)
     monkeypatch.setattr(judging, "judge_bytes", lambda judge, world: 1)  # as if it were a model
     return cluster
 
