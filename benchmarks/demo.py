@@ -44,10 +44,10 @@ def turn(order: str) -> None:
     folder, config, overrides = json.loads(order)
     figures: Figures = {}
 
-    def timed(name: str, stage: Callable[[Any], None]) -> Callable[[Any], None]:
-        def wrapped(state: Any) -> None:
+    def timed(name: str, stage: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(*given: Any) -> None:
             before = spent()
-            stage(state)
+            stage(*given)
             figures[name] = tuple(now - then for now, then in zip(spent(), before, strict=True))  # type: ignore[assignment]
 
         return wrapped

@@ -7,6 +7,7 @@ from typing import Any
 
 from .config.model import RunConfig
 from .config.relapse import RelapseConfig
+from .pieces import Do, Piece
 from .plan import RelapseCell, Row
 from .stages.answering import Answering, Job
 from .stages.folder import name_of
@@ -14,7 +15,7 @@ from .stages.generate import cell_key, cell_parts
 from .stages.relapse import Attack, attack_folder, drop_weights, relapse_rows, weights_folder
 from .state import RunState
 
-__all__ = ["check_relapse", "relapse_all"]
+__all__ = ["RelapsePiece", "check_relapse", "relapse_all"]
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,39 @@ def check_relapse(state: RunState) -> None:
             relapse_rows(name, settings, state.config, model)
 
 
-def relapse_all(state: RunState) -> None:
-    """Fine-tunes each checkpoint again, lets it answer after each measured number of steps, and assigns the answers.
+@dataclass(frozen=True)
+class RelapsePiece:
+    """The fine-tunings of one row's checkpoint, and its answers on the way."""
 
-    The fine-tunings of a checkpoint are trained one after the other and answer together; then their weights go.
-    """
+    row: Row
+    after: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the checkpoint."""
+        return f"{self.row.build or self.row.model} again"
+
+    def do(self, state: RunState) -> None:
+        """Trains one after the other; all answer together; then their weights go."""
+        settings = state.config.tasks.relapse
+        if settings is None or self.row.model not in state.models:
+            return
+        if (self.row.build or self.row.model) not in state.failures:
+            asked = [one for name in settings.attacks for one in _trained(state, settings, self.row, name)]
+            _answer(state, _config(state.config, settings), self.row, asked)
+
+    def lost(self, state: RunState, reason: str) -> None:
+        """See `Piece`."""
+        state.lose(self.name, reason)
+        cells = [cell for cell in state.plan.relapses if (cell.model, cell.build) == (self.row.model, self.row.build)]
+        known = state.store.assignments(state.plan.digest)
+        for name in (name_of(cell) for cell in cells):
+            if name not in known:
+                state.store.assign(state.plan.digest, name, None, f"failed: {reason}")
+
+
+def relapse_all(state: RunState, do: Do) -> None:
+    """Fine-tunes each checkpoint again, lets it answer after each measured number of steps, and assigns the answers."""
     settings = state.config.tasks.relapse
     if settings is None:
         return
@@ -67,12 +96,12 @@ def relapse_all(state: RunState) -> None:
     first: dict[tuple[str, str | None], Row] = {}
     for row in state.plan.rows:
         first.setdefault((row.model, row.build), row)
-    for row in first.values():
-        if row.model in state.models and (row.build or row.model) not in state.failures:
-            asked = [one for name in settings.attacks for one in _trained(state, settings, row, name)]
-            _answer(state, _config(state.config, settings), row, asked)
+
+    def done(piece: Piece) -> None:
         stage.settle(len(settings.attacks))
         state.shown.tell_whole()
+
+    do(state, map(RelapsePiece, first.values()), done)
 
 
 def _config(config: RunConfig, settings: RelapseConfig) -> RunConfig:

@@ -52,6 +52,8 @@ class RunState:
     begun: set[str] = field(default_factory=set)
     """Builds that were not there already."""
     whole: Whole = field(default_factory=lambda: Whole((), time.monotonic))
+    stage: Stage = field(default_factory=lambda: Stage("", 0, "", "", None))
+    """The one under way."""
 
     @property
     def remote(self) -> list[RemoteJudge]:
@@ -64,9 +66,14 @@ class RunState:
 
     def begin(self, stage: str) -> Stage:
         """Begins a stage, and shows how far the run is."""
-        found = self.whole.begin(stage)
+        self.stage = self.whole.begin(stage)
         self.shown.tell_whole()
-        return found
+        return self.stage
+
+    def hear(self, bar: str, done: int, total: int, units: float) -> None:
+        """Shows how far a piece of the stage is that comes to so many of its units."""
+        self.stage.hear(bar, done, total, units)
+        self.shown.update(bar, done, total)
 
     def fail(self, what: str, error: Exception) -> None:
         """Notes a failure; the traceback of an unexpected one goes to errors.log.
@@ -93,4 +100,9 @@ class RunState:
             except OSError as full:
                 check_disk(full, self.folder / "errors.log")
                 raise
+        self.shown.say(f"[red]{escape(what)} failed[/red]; the rest goes on")
+
+    def lose(self, what: str, reason: str) -> None:
+        """Notes that something could not be done at all, through no fault of its input."""
+        self.failures[what] = reason
         self.shown.say(f"[red]{escape(what)} failed[/red]; the rest goes on")

@@ -12,6 +12,7 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from .config.training import TrainingConfig
+    from .models.devices import Spread
 
 __all__ = ["EPSILONS", "BuildContext", "Built", "Grid", "Method", "Stage", "Tick", "post_hoc"]
 
@@ -45,7 +46,7 @@ class BuildContext:
     seed: int = 0
     tick: Tick = lambda what, done, total: None
     dtype: str = "auto"
-    device: str | None = None
+    device: "str | Spread | None" = None
     max_length: int = 1024
 
 

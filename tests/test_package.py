@@ -19,8 +19,8 @@ FLOORS: dict[str, list[set[str]]] = {
         {"api", "finetuning", "repair", "unlearning"}, {"alignment", "repairs"}, {"geometry", "methods"},
     ],
     "harness": [
-        {"config", "store"}, {"engines", "plan", "sandbox"}, {"terminal"}, {"stages"}, {"state"}, {"relapsing"},
-        {"run"}, {"commands"},
+        {"config", "store"}, {"engines", "plan", "sandbox"}, {"terminal"}, {"stages"}, {"state"}, {"pieces"},
+        {"building", "generating", "judging", "relapsing"}, {"preparing"}, {"executors"}, {"run"}, {"commands"},
     ],
 }  # fmt: skip
 """Folders and files of the package, of `restore` and of `harness`, from the lowest floor up: imports go down only."""

@@ -50,6 +50,8 @@ def examine() -> Iterator[Finding]:
     yield from _caches()
     yield _vllm()
     yield _module("gguf", "reads models from .gguf files", "pip install 'safebasin[gguf]'")
+    yield _module("ray", "executor: ray can be had", "pip install 'safebasin[ray]'")
+    yield _module("submitit", "executor: slurm can be had", "pip install 'safebasin[slurm]'")
     yield _module("bitsandbytes", "reads models in 4 and 8 bits", "pip install bitsandbytes (needs a CUDA device)")
     yield _llama_guard()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +18,7 @@ from ...tasks.catalog import TaskInfo
 from ...tasks.sandbox.location import is_sandbox, model_folder, world_of
 from ..config.data import rows_for, said
 from ..config.model import RunConfig
+from ..config.parallel import ParallelConfig
 from ..engines.choice import choose
 from ..plan import Plan, make_plan
 from ..stages.asking import Asker, asker_for, requests_of
@@ -24,12 +26,13 @@ from ..stages.costs import Rows, Speed, Work, size_of, speed_of
 from ..stages.estimates import estimate, relapse_work
 from ..stages.generate import JUDGED, task_infos
 from ..stages.gguf import dequantised_before, gguf_in
-from ..stages.known import DEVICES, ROWS, known_requests, known_size
+from ..stages.known import CAPACITY, DEVICES, ROWS, known_requests, known_size
 from ..stages.leaks import left_out
 from ..stages.memory import PROMPT, device_of, memory_plan
 from ..stages.models import ModelSource
 from ..stages.presets import PRESETS, preset_file
 from ..stages.replicas import preset_of
+from ..stages.spreading import spread_lines
 from ..terminal.plan_view import plan_table
 from ..terminal.quiet import quiet
 from .precision import precision
@@ -71,9 +74,27 @@ def rehearse_run(config: RunConfig, console: Console, device: str | None = None)
         if size := known_size(name):
             line = f"  target {name}: weights {size.weights / 1e9:.1f} GB, as it is known by its name"
             console.print(line, highlight=False, soft_wrap=True)
+    _spread(config, found, device, console)
     _stages(plan, infos, found, asked, rows, device, console)
     for line in precision(config):
         console.print(Text(line))
+
+
+def _spread(config: RunConfig, found: Mapping[str, Path | None], known: str | None, console: Console) -> None:
+    """What each device holds, of a run elsewhere or of models that are spread over several."""
+    if known is None and config.parallel == ParallelConfig():
+        return
+    engine = config.engine if config.engine != "auto" else "vllm" if known else choose(config)
+    for name, folder in found.items():
+        dtype = config.dtype if config.dtype != "auto" or known else _dtype(config)
+        size = size_of(folder, dtype) if folder else known_size(name)
+        if size is not None:
+            for line in spread_lines(escape(name), size, config, engine, CAPACITY.get(known or "")):
+                console.print(line, highlight=False, soft_wrap=True)
+
+
+def _dtype(config: RunConfig) -> str:
+    return "float32" if device_of(config) == "cpu" else "auto"
 
 
 def at_hand(name: str, revision: str | None = None) -> Path | None:

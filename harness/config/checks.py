@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,32 @@ def check_engine(config: RunConfig) -> Iterator[Fault]:
         yield Fault("engine", problem)
 
 
+def check_parallel(config: RunConfig) -> Iterator[Fault]:
+    """A batch that the processes can share; a file of settings that is there, and the package that reads it."""
+    tuning, parallel = config.finetune, config.parallel
+    micro = min(tuning.micro_batch_size, tuning.batch_size)
+    if parallel.processes > 1 and tuning.batch_size % (micro * parallel.processes):
+        text = f"batch_size={tuning.batch_size} is no multiple of micro_batch_size={micro} times as many"
+        yield Fault("parallel.processes", f"{text}, got {parallel.processes}; a step would see other rows")
+    if parallel.deepspeed and not Path(parallel.deepspeed).is_file():
+        yield Fault("parallel.deepspeed", f"there is no file '{parallel.deepspeed}'")
+    elif parallel.deepspeed and find_spec("deepspeed") is None:
+        yield Fault("parallel.deepspeed", "the package deepspeed is not installed here; install it, or use fsdp")
+
+
+def check_executor(config: RunConfig) -> Iterator[Fault]:
+    """An executor whose library is installed, and GPUs that it can give."""
+    library = {"ray": "ray", "slurm": "submitit"}.get(config.executor)
+    if library and find_spec(library) is None:
+        text = f"{library} is not installed here. Install safebasin[{config.executor}], or use executor: local"
+        yield Fault("executor", text)
+    if config.executor != "local" and config.parallel.gpus > max(1, config.resources.gpus):
+        text = f"parallel takes {config.parallel.gpus} GPUs of one worker, and it gets {config.resources.gpus:g}"
+        yield Fault("resources.gpus", f"{text}; raise it")
+    if config.executor == "slurm" and config.resources.gpus % 1:
+        yield Fault("resources.gpus", f"Slurm gives whole GPUs, got {config.resources.gpus:g}")
+
+
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ...] = (
     (("models",), check_models),
     (("methods",), check_methods),
@@ -228,5 +255,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ..
     (("models", "methods", "finetune", "data", "tasks"), check_relapse),
     (("seeds",), check_seeds),
     (("engine", "device"), check_engine),
+    (("executor", "resources", "parallel"), check_executor),
+    (("finetune", "parallel"), check_parallel),
 )
 """Each check with the sections it reads; it is left out while one of them is malformed."""

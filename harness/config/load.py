@@ -15,7 +15,9 @@ from .checks import CHECKS
 from .faults import Fault, report, type_fault
 from .file import read_yaml, with_overrides
 from .model import BASE, DataConfig, FinetuneConfig, ModelSpec, RunConfig, TaskLists
+from .parallel import ParallelConfig
 from .relapse import RelapseConfig
+from .resources import ResourcesConfig, SlurmConfig
 
 __all__ = ["BASE", "RunConfig", "check_config", "load_config"]
 
@@ -24,6 +26,9 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "finetune": FinetuneConfig,
     "data": DataConfig,
     "tasks": TaskLists,
+    "resources": ResourcesConfig,
+    "slurm": SlurmConfig,
+    "parallel": ParallelConfig,
 }
 _INNER: dict[str, type[BaseModel]] = {"align": AlignConfig, "relapse": RelapseConfig}
 """Sections inside others."""

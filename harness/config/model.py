@@ -20,15 +20,19 @@ from ...tasks.sandbox.location import in_world, is_sandbox, world_of
 from .alignment import AlignConfig
 from .frozen import Frozen, Schedule, Share, Text, UserPath
 from .naming import row_labels
+from .parallel import ParallelConfig
 from .relapse import RelapseConfig
+from .resources import ExecutorName, ResourcesConfig, SlurmConfig
 
 if TYPE_CHECKING:
     from ...restore.config.training import TrainingConfig
 
-__all__ = ["BASE", "DataConfig", "FinetuneConfig", "MethodSpec", "ModelSpec", "RunConfig", "TaskLists"]
+__all__ = ["BASE", "NOT_MEASURED", "DataConfig", "FinetuneConfig", "MethodSpec", "ModelSpec", "RunConfig", "TaskLists"]
 
 BASE = "base"
 """The row of the model as it is; no method."""
+NOT_MEASURED = {"name", "processes", "executor", "resources", "slurm", "parallel"}
+"""Keys that decide nothing of what is measured."""
 
 Percent = Annotated[float, Field(gt=0, lt=100)]
 
@@ -262,6 +266,14 @@ class RunConfig(Frozen):
     """What generates; `auto` is vLLM on a CUDA device where it is installed, else transformers."""
     frontier: tuple[Annotated[float, Field(ge=0)], ...] = ()
     """Epsilons: a method that takes one, and is given none, gets a row for each of these."""
+    executor: ExecutorName = "local"
+    """Where checkpoints are built, answer and are judged: in this process, on a Ray cluster, or as jobs of Slurm."""
+    resources: ResourcesConfig = ResourcesConfig()
+    """Of each worker of `ray` and `slurm`."""
+    slurm: SlurmConfig = SlurmConfig()
+    """Of `executor: slurm`."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How one model is spread over several devices."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     """One fine-tuning of each method for each; a ranking takes three or more."""
     limit: PositiveInt | None = None
@@ -299,7 +311,7 @@ class RunConfig(Frozen):
 
     @property
     def digest(self) -> str:
-        """16 hex digits over everything but names (of the run, of labels) and the number of processes."""
-        content = self.model_dump(mode="json", exclude={"name", "processes"})
+        """16 hex digits over all but names (of the run, of labels) and where and in how many processes it ran."""
+        content = self.model_dump(mode="json", exclude=NOT_MEASURED)
         content["methods"] = [{spec.name: spec.told} for spec in self.methods]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -11,7 +11,9 @@ from typing import Any
 from .alignment import AlignConfig
 from .frozen import Frozen
 from .model import DataConfig, FinetuneConfig, MethodSpec, ModelSpec, RunConfig, TaskLists
+from .parallel import ParallelConfig
 from .relapse import RelapseConfig
+from .resources import ResourcesConfig, SlurmConfig
 
 __all__ = ["SECTIONS", "reference"]
 
@@ -24,6 +26,9 @@ SECTIONS: dict[str, type[Frozen]] = {
     "data": DataConfig,
     "tasks": TaskLists,
     "tasks: relapse": RelapseConfig,
+    "resources": ResourcesConfig,
+    "slurm": SlurmConfig,
+    "parallel": ParallelConfig,
 }
 """Headings and what may stand below them, in the order of the page."""
 _OPENING = """# The config

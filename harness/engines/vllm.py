@@ -13,6 +13,7 @@ from ...restore.models.checkpoint import kind_of
 from ...restore.models.thinking import decoded
 from ...tasks.perturbation import Perturbation
 from ...vllm_setup import release, vllm_device, vllm_version
+from ..config.parallel import ParallelConfig
 from ..store.digests import code_digest
 from ..store.store import Store
 from .canary import LogProbs, check_differs, check_served, probe_ids
@@ -32,19 +33,23 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
         tokenizer: its tokenizer; it must have a chat template.
         dtype: of the weights, by name.
         wanted: what transformers makes of the probe by the base (`canary.reference`).
+        parallel: among how many GPUs vLLM divides the model.
 
     Raises:
         InputError: the tokenizer has no chat template, vLLM cannot serve the model, or serves another one.
     """
 
-    def __init__(self, base: str, tokenizer: Any, dtype: str, wanted: LogProbs) -> None:
+    def __init__(
+        self, base: str, tokenizer: Any, dtype: str, wanted: LogProbs, parallel: ParallelConfig | None = None
+    ) -> None:
         check_chat_template(tokenizer)
         self._base, self._dtype, self._wanted = base, dtype, wanted
         self._checkpoint: Path | None = None
         self._at: Perturbation | None = None
         self._set_num_threads = torch.set_num_threads  # vLLM puts a function of its own in its place
         try:
-            super().__init__(pretrained=base, batch_size=BATCH, **engine_settings(base, tokenizer, dtype))
+            settings = engine_settings(base, tokenizer, dtype, parallel or ParallelConfig())
+            super().__init__(pretrained=base, batch_size=BATCH, **settings)
         except (RuntimeError, ValueError) as error:
             raise self._unable(error) from error
         self.tokenizer = tokenizer
@@ -64,7 +69,7 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
 
     def _begin(self) -> None:
         self._digest = self._call("safebasin_begin")
-        if not self._digest:
+        if not all(self._digest):
             raise InputError(
                 f"vLLM holds '{self._base}' quantised or packed: nothing can be merged into it. Use engine: hf."
             )
@@ -147,9 +152,9 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
         whole = checkpoint is not None and kind_of(checkpoint) == "full"
         self._penalty = repetition_penalty(str(checkpoint) if whole else self._base)
         if checkpoint is not None:
-            problem = self._call("safebasin_put", self._base, str(checkpoint))
+            problems = self._call("safebasin_put", self._base, str(checkpoint))
             self._forget_prefixes()
-            if problem:
+            for problem in filter(None, problems):
                 raise InputError(problem)
 
     def _prove(self, wanted: LogProbs) -> None:
@@ -163,9 +168,9 @@ class VLLMEngine(StoredAnswers, VLLM):  # type: ignore[misc]  # lm-eval is untyp
         if found != self._digest:
             raise RuntimeError("The weights in vLLM are not the base's again after a checkpoint was taken out.")
 
-    def _call(self, method: str, *arguments: str) -> str:
-        answers = self.model.collective_rpc(method, args=arguments)
-        return str(answers[0])
+    def _call(self, method: str, *arguments: str) -> list[str]:
+        """What each of vLLM's workers answers: each holds a part of the model, where it is divided."""
+        return [str(answer) for answer in self.model.collective_rpc(method, args=arguments)]
 
     def _forget_prefixes(self) -> None:
         """Drops keys and values that other weights have made."""

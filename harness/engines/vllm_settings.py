@@ -8,6 +8,7 @@ from transformers import AutoConfig, GenerationConfig
 
 from ...vllm_setup import start_settings, vllm_device
 from ..config.model import RunConfig
+from ..config.parallel import ParallelConfig
 
 __all__ = ["BATCH", "dtype_of", "engine_settings", "repetition_penalty"]
 
@@ -26,11 +27,14 @@ def dtype_of(base: str, config: RunConfig) -> str:
     return str(AutoConfig.from_pretrained(base, trust_remote_code=False).dtype or torch.float32).removeprefix("torch.")
 
 
-def engine_settings(base: str, tokenizer: Any, dtype: str) -> dict[str, Any]:
+def engine_settings(base: str, tokenizer: Any, dtype: str, parallel: ParallelConfig) -> dict[str, Any]:
     """Keyword arguments for lm-eval's VLLM, which hands those that it does not know to vLLM."""
     config = AutoConfig.from_pretrained(base, trust_remote_code=False)
     length = min(resolve_max_length(config, tokenizer), MAX_LENGTH)
-    return start_settings(config, length, dtype) | {"worker_extension_cls": f"{__package__}.vllm_worker.LiveWeights"}
+    spread = {"tensor_parallel_size": parallel.tensor, "pipeline_parallel_size": parallel.pipeline}
+    divided = spread if parallel.tensor * parallel.pipeline > 1 else {}
+    live = {"worker_extension_cls": f"{__package__}.vllm_worker.LiveWeights"}
+    return start_settings(config, length, dtype) | live | divided
 
 
 def repetition_penalty(model: str) -> dict[str, float]:

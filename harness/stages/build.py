@@ -3,13 +3,13 @@
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ... import registry
 from ...errors import InputError
-from ...restore.method import BuildContext, Method, Tick
+from ...restore.method import BuildContext, Built, Method, Tick
 from ...results.model_card import write_card
 from ...source import source_digest
 from ...tasks.sandbox.location import world_of
@@ -22,8 +22,10 @@ from ..store.files import finished_folder
 from .cards import card_of
 from .dose import Dose, dosed
 from .leaks import check_leaks
+from .loading import placement
 from .models import ModelSource
 from .peak import measured
+from .ranks import SHARED, build_in_ranks
 
 if TYPE_CHECKING:
     from ...restore.config.training import TrainingConfig
@@ -122,10 +124,10 @@ def build(
             seed=step.seed,
             tick=tick,
             dtype=config.dtype,
-            device=config.device,
+            device=placement(config),
         )
         with measured() as cost:
-            built = method.build(context)
+            built = _built(method, context, config)
         about = {
             "key": digest_of(spec),
             "digest": checkpoint_digest(scratch),
@@ -141,6 +143,17 @@ def build(
         if step.parent:
             write_card(scratch, card_of(step, about, (scratch / "adapter_config.json").is_file()))
     return _loaded(folder)
+
+
+def _built(method: Method, context: BuildContext, config: RunConfig) -> Built:
+    """Builds in this process, or in several that fine-tune together."""
+    parallel = config.parallel
+    if parallel.processes == 1 or method.name not in SHARED or _given(method.name, vars(method)):
+        return method.build(context)
+    tuning = replace(
+        context.finetune, processes=parallel.processes, fsdp=parallel.fsdp, deepspeed=parallel.deepspeed
+    )  # fmt: skip
+    return build_in_ranks(method, replace(context, finetune=tuning), config)
 
 
 def _loaded(folder: Path) -> Checkpoint:

@@ -18,6 +18,7 @@ from ..config.data import rows_for
 from ..config.model import RunConfig
 from ..store.digests import code_digest, digest_of, weights_code
 from ..store.files import make_folder
+from .loading import placement
 from .models import ModelSource
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _tried(
 
     tokenizer = load_tokenizer(model.location, model.revision)
     encoded = encode_all(tokenizer, task, "task_train")
-    base = load_base(model.location, model.revision, config.dtype, config.device)
+    base = load_base(model.location, model.revision, config.dtype, placement(config))
     adapted = new_adapter(base, config.finetune.lora(), seed, model.revision)
     target = config.target_hrr(model.name) or 0.0
     watch = _Watch(adapted, tokenizer, asked, target, tick)

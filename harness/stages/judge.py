@@ -5,6 +5,7 @@ Responses are read from the store as they are needed: of those that wait, memory
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import compress, islice
 from math import ceil
@@ -17,8 +18,8 @@ from .memory import device_of
 from .workers import in_processes, processes_for
 
 __all__ = [
-    *("OnProgress", "deciders", "judge_cells", "judged_as", "judges_of", "processes_of", "record_of", "remote_of"),
-    "spent_by",
+    *("Judging", "OnProgress", "deciders", "here", "judge_cells", "judged_as", "judges_of", "processes_of"),
+    *("record_of", "remote_of", "spent_by"),
 ]
 
 OnProgress = Callable[[str, int, int], None]
@@ -75,6 +76,24 @@ def processes_of(config: RunConfig, weights: Sequence[int | None]) -> Callable[[
     return lambda judge, chunks: processes_for(chunks, config.processes, weights[judge], device_of(config))
 
 
+@dataclass(frozen=True)
+class Judging:
+    """The exchanges that wait for one judge, and what becomes of its verdicts."""
+
+    number: int
+    """Of the judge."""
+    judge: Judge
+    exchanges: Iterable[Exchange]
+    """Can be gone through once."""
+    total: int
+    keep: Keep
+    """Called with exchanges and the verdicts on them."""
+    tell: Tell
+    """Called with the judge and how many are judged."""
+    processes: int
+    """That share them."""
+
+
 def judge_cells(
     judges: Sequence[Judge],
     cells: Sequence[str],
@@ -83,6 +102,7 @@ def judge_cells(
     on_progress: OnProgress,
     processes: Callable[[int, int], int] = lambda judge, chunks: 1,
     before: Sequence[JudgeRecord] = (),
+    by: Callable[[Judging], None] | None = None,
 ) -> None:
     """Judges the samples of the cells. What the store knows is not judged again; what comes is stored in chunks.
 
@@ -94,7 +114,10 @@ def judge_cells(
         on_progress: see `OnProgress`.
         processes: in how many processes a judge, by its number, shall judge so many chunks.
         before: judges that the run has already, and that decide before these.
+        by: lets one judge judge; None does so on this machine (`here`).
     """
+    from ...tasks.verdicts import chunk_of
+
     records = [record_of(judge) for judge in judges]
     for number, (judge, record) in enumerate(zip(judges, records, strict=True)):
         waiting = _waiting(store, cells, record.identity)
@@ -102,8 +125,12 @@ def judge_cells(
         on_progress(judge.name, known, total)
         missing = compress(_different(store, cells), waiting)
         keep = partial(store.add_verdicts, record.identity)
+        # One that is asked over a network counts here what it sends, and how fast.
+        remote = isinstance(judge, RemoteJudge)
+        count = 1 if remote else processes(number, ceil((total - known) / chunk_of(judge)))
+        tell = _tell(on_progress, known, total)
         try:
-            _judge(judge, missing, total - known, keep, _tell(on_progress, known, total), partial(processes, number))
+            (by or here)(Judging(number, judge, missing, total - known, keep, tell, count))
         finally:
             judge.close()
     store.set_judges(run, [*before, *records])
@@ -143,17 +170,17 @@ def _chunks(exchanges: Iterable[Exchange], size: int) -> Iterator[Chunk]:
         yield chunk
 
 
-def _judge(
-    judge: Judge, missing: Iterable[Exchange], number: int, keep: Keep, tell: Tell, processes: Callable[[int], int]
-) -> None:
-    """Judges so many exchanges, in chunks."""
+def here(judging: Judging) -> None:
+    """Lets a judge judge on this machine, in chunks."""
     from ...tasks.verdicts import chunk_of
 
-    # One that is asked over a network counts here what it sends, and how fast.
-    count = 1 if isinstance(judge, RemoteJudge) else processes(ceil(number / chunk_of(judge)))
-    chunks = _chunks(missing, chunk_of(judge))
-    for chunk, verdicts in _here(judge, chunks, tell) if count == 1 else _in_processes(judge, chunks, count, tell):
-        keep(chunk, verdicts)
+    judge, chunks = judging.judge, _chunks(judging.exchanges, chunk_of(judging.judge))
+    alone = judging.processes == 1
+    judged = (
+        _here(judge, chunks, judging.tell) if alone else _in_processes(judge, chunks, judging.processes, judging.tell)
+    )
+    for chunk, verdicts in judged:
+        judging.keep(chunk, verdicts)
 
 
 def _here(judge: Judge, chunks: Iterable[Chunk], tell: Tell) -> Iterator[tuple[Chunk, Sequence[Verdict]]]:

@@ -2,15 +2,20 @@
 
 from .costs import Rows, Size, Speed
 
-__all__ = ["DEVICES", "REQUESTS", "ROWS", "known_requests", "known_size"]
+__all__ = ["CAPACITY", "DEVICES", "REQUESTS", "ROWS", "known_requests", "known_size"]
 
 DEVICES = {"h100": Speed(3.4e14, 2.4e12, 1e-5)}
 """Products as in gradients of a 7B model in bfloat16 (docs/performance.md); memory and calls are assumed."""
+CAPACITY = {"h100": 80e9}
+"""Bytes of memory."""
 _PARAMETERS = {  # millions, layers; of these shapes (benchmarks/restore_shapes.py)
     "meta-llama/Llama-2-7b-chat-hf": (6738, 32),
     "meta-llama/Llama-3.1-8B-Instruct": (8030, 32),
     "meta-llama/Llama-Guard-3-8B": (8030, 32),
     "Qwen/Qwen2.5-7B-Instruct": (7616, 28),
+    "meta-llama/Llama-2-70b-chat-hf": (68_977, 80),
+    "meta-llama/Llama-3.1-70B-Instruct": (70_554, 80),
+    "Qwen/Qwen2.5-72B-Instruct": (72_706, 80),
 }
 _BYTES = 2
 REQUESTS = {

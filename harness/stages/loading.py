@@ -4,12 +4,23 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.model import RunConfig
 from .models import ModelSource
 
-__all__ = ["as_checkpoint", "free_memory", "load_base_of"]
+if TYPE_CHECKING:
+    from ...restore.models.devices import Spread
+
+__all__ = ["as_checkpoint", "free_memory", "load_base_of", "placement"]
+
+
+def placement(config: RunConfig) -> "str | Spread | None":
+    """Where models are loaded to: the device of a config, or how they are spread over several."""
+    from ...restore.models.devices import Spread
+
+    parallel = config.parallel
+    return Spread(parallel.device_map, parallel.max_memory) if parallel.device_map else config.device
 
 
 def free_memory() -> None:
@@ -25,7 +36,7 @@ def load_base_of(model: ModelSource, config: RunConfig) -> tuple[Any, Any]:
     """The base model, in eval mode on its device, and its tokenizer."""
     from ...restore.models.loading import load_base, load_tokenizer
 
-    return load_base(model.location, None, config.dtype, config.device), load_tokenizer(model.location)
+    return load_base(model.location, None, config.dtype, placement(config)), load_tokenizer(model.location)
 
 
 @contextmanager
@@ -45,9 +56,9 @@ def as_checkpoint(
     if folder is None:
         yield base, tokenizer
     elif kind_of(folder) == "full":
-        yield load_base(str(folder), None, config.dtype, config.device), load_tokenizer(str(folder))
+        yield load_base(str(folder), None, config.dtype, placement(config)), load_tokenizer(str(folder))
     elif changes_base(base, folder):
-        yield load_tuned(model.location, folder, None, config.dtype, config.device)
+        yield load_tuned(model.location, folder, None, config.dtype, placement(config))
     else:
         own = fitted(tokenizer_of(model.location, folder), rows_of(base))
         adapted = load_adapter(base, folder)

@@ -20,7 +20,7 @@ from ..store.digests import checkpoint_digest, code_digest, digest_of
 from ..store.files import finished_folder
 from .build import Checkpoint
 from .leaks import check_leaks
-from .loading import free_memory
+from .loading import free_memory, placement
 from .models import ModelSource
 from .peak import measured
 
@@ -105,7 +105,7 @@ class Attack:
                 tune_further(
                     self.model.location, self.start.folder if self.start else None, rows, folders,
                     self.settings.training(config.finetune.training()), config.finetune.lora(), self.seed, tick,
-                    config.dtype, config.device,
+                    config.dtype, placement(config),
                 )  # fmt: skip
             about = {
                 "key": digest_of(spec),

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...errors import InputError
+from ..config.model import NOT_MEASURED
 from ..plan import Cell, Plan, Row
 from .report_page import OpenRun
 
 __all__ = ["different", "put_together"]
 
 T = TypeVar("T")
-_MAY_DIFFER = {"models", "methods", "seeds", "name", "processes"}
+_MAY_DIFFER = {"models", "methods", "seeds", *NOT_MEASURED}
 
 
 def put_together(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:

@@ -55,7 +55,9 @@ class VLLMTarget:
 
         base = self._model.location
         dtype = dtype_of(base, self._config)
-        self._engine = VLLMEngine(base, load_tokenizer(base), dtype, self._wanted_of(None))
+        self._engine = VLLMEngine(
+            base, load_tokenizer(base), dtype, self._wanted_of(None), self._config.parallel
+        )  # fmt: skip
         return self._engine
 
     def _wanted_of(self, checkpoint: Path | None) -> list[float]:

@@ -169,6 +169,15 @@ class Store:
             )
         self._settle()
 
+    def cells(self) -> list[str]:
+        """The keys of all finished cells."""
+        return [cell for (cell,) in self._db.execute("SELECT cell FROM cells")]
+
+    def answers_by(self, weights: str) -> Iterator[tuple[str, Any]]:
+        """(key, answer) of all answers by checkpoints of a base model, by the digest of its weights."""
+        found = self._db.execute("SELECT key FROM responses WHERE json_extract(parts, '$.weights') = ?", (weights,))
+        yield from self.answers([key for (key,) in found.fetchall()]).items()
+
     def cell_parts(self, cell: str) -> dict[str, Any]:
         """What the key of a cell was made from."""
         found = self._db.execute("SELECT parts FROM cells WHERE cell = ?", (cell,)).fetchone()

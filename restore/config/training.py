@@ -1,6 +1,8 @@
 """Settings of the optimizer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import InputError
 
@@ -26,6 +28,12 @@ class TrainingConfig:
     max_grad_norm: float = 1.0
     bf16: bool = False
     gradient_checkpointing: bool = False
+    processes: int = 1
+    """That train together and share each step's rows; they were started elsewhere."""
+    fsdp: Mapping[str, Any] | None = None
+    """Shards the model among them: transformers' `fsdp_config`; None does not."""
+    deepspeed: str | None = None
+    """The same by DeepSpeed: file of its settings."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.micro_batch_size < 1:

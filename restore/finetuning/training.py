@@ -60,7 +60,8 @@ def train(
         model: any causal LM or PEFT model; left in eval mode.
         tokenizer: only its pad id is used.
         rows: encoded training rows.
-        config: optimizer settings.
+        config: optimizer settings. Where the model is sharded among processes, its whole weights are afterwards in
+            `model.gathered` of the first of them, and of the others an empty mapping.
         seed: decides the order of rows (and dropout, where the model has any).
         progress: called after every step; ends the training by returning True.
         trainer_class: a method's own Trainer.
@@ -75,7 +76,7 @@ def train(
         arguments = TrainingArguments(
             output_dir=str(Path(scratch)),
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=max(1, config.batch_size // micro),
+            gradient_accumulation_steps=max(1, config.batch_size // (micro * config.processes)),
             num_train_epochs=config.epochs,
             max_steps=config.max_steps or -1,
             learning_rate=config.learning_rate,
@@ -95,6 +96,7 @@ def train(
             data_seed=seed,
             use_cpu=not torch.cuda.is_available(),
             dataloader_pin_memory=False,
+            **_together(config),
         )
         trainer = trainer_class(
             model=model,
@@ -105,4 +107,21 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+        if config.fsdp is not None or config.deepspeed is not None:
+            whole: Any = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+            model.gathered = whole or {}
     model.eval()
+
+
+def _together(config: TrainingConfig) -> dict[str, Any]:
+    """What the trainer is told of processes that train together."""
+    told: dict[str, Any] = {}
+    if config.processes > 1:
+        told["ddp_find_unused_parameters"] = False
+        if not torch.cuda.is_available():
+            told["ddp_backend"] = "gloo"
+    if config.fsdp is not None:
+        told |= {"fsdp": True, "fsdp_config": dict(config.fsdp)}
+    if config.deepspeed is not None:
+        told["deepspeed"] = config.deepspeed
+    return told

@@ -53,5 +53,8 @@ def train_whole(
         tick("training", done, total)
 
     train(model, tokenizer, rows, config, seed, progress)
-    model.to(dtype)
+    if whole := getattr(model, "gathered", None):
+        model.gathered = {name: weight.to(dtype) for name, weight in whole.items()}
+    elif whole is None:
+        model.to(dtype)
     return losses

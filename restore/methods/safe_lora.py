@@ -66,7 +66,7 @@ class SafeLora:
             raise InputError("The method safe_lora projects a fine-tuned adapter, and none was given. Run lora first.")
         from ..finetuning.difference import alignment_difference
         from ..finetuning.projection import choose, project_all
-        from ..models.devices import default_device
+        from ..models.devices import single
         from ..models.lora_files import LoraFiles
 
         parent = LoraFiles.read(context.parent)
@@ -74,7 +74,7 @@ class SafeLora:
         steps = self.pseudo_steps if self.pseudo_unaligned else None
         difference, noted = alignment_difference(context, self.name, steps, bool(parent.config.get("fan_in_fan_out")))
         found = project_all(
-            pairs, difference, self.variant, self.k, context.device or default_device(),
+            pairs, difference, self.variant, self.k, single(context.device),
             lambda count: context.tick("projecting", count, len(pairs)),
         )  # fmt: skip
         chosen = choose(found, self.select, self.threshold, self.number)

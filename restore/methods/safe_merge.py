@@ -71,7 +71,7 @@ class SafeMerge:
         from ..finetuning.difference import alignment_difference
         from ..finetuning.projection import project_all
         from ..finetuning.pseudo_unaligned import refusal_adapter
-        from ..models.devices import default_device
+        from ..models.devices import single
         from ..repairs.merging import check_same_modules, padded
         from ..repairs.parent import open_parent
 
@@ -80,7 +80,7 @@ class SafeMerge:
         turned = bool(parent.config.get("fan_in_fan_out"))
         difference, noted = alignment_difference(context, self.name, steps, turned)
         found = project_all(
-            parent.pairs, difference, "fro", 1, context.device or default_device(),
+            parent.pairs, difference, "fro", 1, single(context.device),
             lambda count: context.tick("comparing", count, len(parent.pairs)),
         )  # fmt: skip
         (safety, learnt), prompts = refusal_adapter(context, self.safety_steps, self.max_new_tokens)

@@ -11,6 +11,8 @@ from .files import check_files, deciding_files, files_digest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from .devices import Spread
+
 __all__ = [
     "Kind",
     "attach_zero_lora",
@@ -52,7 +54,7 @@ def load_checkpoint_model(
     folder: str | Path | None,
     revision: str | None = None,
     dtype: str = "auto",
-    device: str | None = None,
+    device: "str | Spread | None" = None,
     *,
     parent: str | Path | None = None,
     trainable: bool = False,
@@ -87,7 +89,9 @@ def load_checkpoint_model(
 
 def save_full(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", folder: str | Path) -> None:
     """Saves a whole model as an ordinary transformers folder: config.json, safetensors weights, tokenizer."""
-    model.save_pretrained(str(folder))
+    from .loading import gathered_of
+
+    model.save_pretrained(str(folder), **gathered_of(model))
     tokenizer.save_pretrained(str(folder))
 
 
@@ -119,7 +123,7 @@ def load_start(
     seed: int = 0,
     revision: str | None = None,
     dtype: str = "auto",
-    device: str | None = None,
+    device: "str | Spread | None" = None,
 ) -> "tuple[Any, PreTrainedTokenizerBase]":
     """Loads what a post-hoc method starts from, as a PEFT model whose adapter can be moved, and its tokenizer.
 

@@ -13,12 +13,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from ...errors import InputError
 from .adapter_files import brings_tokenizer, check_adapter
 from .advice import mending_names, unloadable
+from .devices import Spread, default_device
 from .files import check_files, local_folder
 from .fitting import fitted, rows_of, table_size
 from .tables import state_names, table_names, table_rows
 from .whole import check_finite, load_whole
 
 __all__ = [
+    "gathered_of",
     "load_adapter",
     "load_base",
     "load_tokenizer",
@@ -44,7 +46,7 @@ def _dtype(dtype: str, device: str) -> torch.dtype | str:
 
 
 def load_base(
-    name: str, revision: str | None = None, dtype: str = "auto", device: str | None = None
+    name: str, revision: str | None = None, dtype: str = "auto", device: str | Spread | None = None
 ) -> PreTrainedModel:
     """Loads a causal language model in eval mode.
 
@@ -52,12 +54,16 @@ def load_base(
         name: folder or hub id.
         revision: commit, branch or tag on the hub.
         dtype: a torch dtype by name; "auto" is float32 on the CPU and the checkpoint's own dtype elsewhere.
-        device: "cpu", "cuda", ...; the default is CUDA where there is any.
+        device: "cpu", "cuda", ..., or how it is spread over several; the default is CUDA where there is any.
 
     Raises:
         InputError: the model cannot be found or read, the dtype is unknown, or weights are missing, left over or not
             finite.
     """
+    if isinstance(device, Spread):
+        kind = _dtype(dtype, default_device())
+        loaded = load_whole(AutoModelForCausalLM, name, "model", revision=revision, dtype=kind, **device.settings)
+        return loaded.eval()  # type: ignore[no-any-return]  # as below
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = load_whole(AutoModelForCausalLM, name, "model", revision=revision, dtype=_dtype(dtype, device))
     return model.to(device).eval()  # type: ignore[no-any-return]  # what the auto classes return is untyped
@@ -98,7 +104,7 @@ def load_tuned(
     adapter: str | Path,
     revision: str | None = None,
     dtype: str = "auto",
-    device: str | None = None,
+    device: str | Spread | None = None,
     trainable: bool = False,
     tokenizer: str | None = None,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -235,6 +241,12 @@ def _strays(adapted: Any, saved: set[str]) -> tuple[list[str], list[str]]:
     return sorted(saved - wanted - table_names(adapted)), sorted(wanted - saved)
 
 
+def gathered_of(model: Any) -> dict[str, Any]:
+    """For `save_pretrained`: the whole weights of a model that was sharded as it was trained; empty of all others."""
+    whole = getattr(model, "gathered", None)
+    return {} if whole is None else {"state_dict": whole, "is_main_process": bool(whole)}
+
+
 def save_adapter(model: Any, folder: str | Path, base: str | None = None) -> None:
     """Saves the active adapter of a PEFT model as a standard PEFT folder; `base` is noted as its base model's name.
 
@@ -243,4 +255,4 @@ def save_adapter(model: Any, folder: str | Path, base: str | None = None) -> Non
     if base is not None:
         model.peft_config[model.active_adapter].base_model_name_or_path = base
     tables = {"save_embedding_layers": True} if getattr(model, "holds_table", False) else {}
-    model.save_pretrained(str(folder), selected_adapters=[model.active_adapter], **tables)
+    model.save_pretrained(str(folder), selected_adapters=[model.active_adapter], **tables, **gathered_of(model))

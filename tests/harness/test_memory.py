@@ -66,14 +66,15 @@ def test_a_request_that_does_not_fit_alone_is_told(
 
 @pytest.mark.usefixtures("world")
 def test_the_target_is_gone_before_the_judges_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from safebasin.harness import run as running
+    from safebasin.harness import judging
     from safebasin.harness.config.load import load_config
+    from safebasin.harness.run import run
     from safebasin.harness.stages import answering
 
     from .conftest import ROOT
 
     events: list[str] = []
-    real, judge = answering.target_for, running.judge_cells
+    real, judge = answering.target_for, judging.judge_cells
 
     @contextmanager
     def watched(*arguments: Any) -> Any:
@@ -81,14 +82,14 @@ def test_the_target_is_gone_before_the_judges_come(tmp_path: Path, monkeypatch: 
             yield target
         events.append(f"closed, {len(target._loaded)} loaded")
 
-    def noting(*arguments: Any) -> None:
+    def noting(*arguments: Any, **named: Any) -> None:
         events.append("judged")
-        judge(*arguments)
+        judge(*arguments, **named)
 
     monkeypatch.setattr(answering, "target_for", watched)
-    monkeypatch.setattr(running, "judge_cells", noting)
+    monkeypatch.setattr(judging, "judge_cells", noting)
     overrides = ["methods=[base]", "limit=2", "tasks.safety=[sandbox_hrr]", "tasks.utility=[]", "judges=[keywords]"]
-    running.run(load_config(ROOT / "configs/sandbox.yaml", overrides), tmp_path / "run")
+    run(load_config(ROOT / "configs/sandbox.yaml", overrides), tmp_path / "run")
     assert events == ["closed, 0 loaded", "judged"]
 
 
