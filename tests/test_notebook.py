@@ -1,4 +1,4 @@
-"""docs/sandbox.ipynb runs from its first cell to its last, small, and what it shows is what it gave when it was run whole."""
+"""docs/sandbox.ipynb runs from first to last cell, made small, and what it shows is what it gave as it stands."""
 
 import re
 from pathlib import Path
