@@ -55,20 +55,24 @@ def explain(
     Yields:
         Builds in their order, then cells.
     """
+    unmade: set[str] = set()  # whose folders, if there are any, hold what will be replaced
     for step in plan.builds:
         if step.model not in models:
             yield _unaligned(step.id, step.model)
             continue
-        yield _build(step, plan.config, folder / "checkpoints", models[step.model])
+        known_parent = step.parent not in unmade
+        one = _build(step, plan.config, folder / "checkpoints", models[step.model]) if known_parent else _after(step)
+        unmade |= set() if one.taken else {step.id}
+        yield one
     tasks = task_infos(plan.config)
     for cell in plan.cells:
         if cell.model not in models:
             yield _unaligned(name_of(cell), cell.model)
             continue
-        built = load_checkpoint(folder / "checkpoints" / cell.build) if cell.build else None
-        if cell.build and built is None:
-            yield Explained(name_of(cell), "", {}, False, (f"{cell.build} is not built yet",))
+        if cell.build in unmade:
+            yield Explained(name_of(cell), "", {}, False, (f"{cell.build} is made first",))
             continue
+        built = load_checkpoint(folder / "checkpoints" / cell.build) if cell.build else None
         parts = cell_parts(
             tasks[cell.task], models[cell.model], built.digest if built else "", plan.config, engine
         )  # fmt: skip
@@ -81,10 +85,12 @@ def _unaligned(name: str, model: str) -> Explained:
     return Explained(name, "", {}, False, (f"the alignment of {model} is not made yet",))
 
 
+def _after(step: BuildStep) -> Explained:
+    return Explained(step.id, "", {}, False, (f"{step.parent} is made first",))
+
+
 def _build(step: BuildStep, config: RunConfig, folder: Path, model: ModelSource) -> Explained:
     parent = load_checkpoint(folder / step.parent) if step.parent else None
-    if step.parent and parent is None:
-        return Explained(step.id, "", {}, False, (f"{step.parent} is not built yet",))
     about = _about(folder / step.id / PROVENANCE)
     dose = Dose(**about["dose"]) if about.get("dose") else None
     method = make_method(step.method, step.settings)

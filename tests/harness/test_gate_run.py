@@ -183,7 +183,7 @@ def test_builds_are_explained_too(model: Path, tmp_path: Path) -> None:
     given = config(tmp_path, model, **about, finetune=tuning)
     said = explained(given, tmp_path)
     assert said.count("nothing of its kind is stored") == 1  # of lora; what starts from it cannot be told yet
-    assert "-lora-seed0 is not built yet" in said
+    assert "-lora-seed0 is made first" in said
     ran(given, tmp_path)
     assert "-lora-seed0: taken from the store" in explained(given, tmp_path)
     other = config(tmp_path, model, **about, finetune={**tuning, "learning_rate": 1e-3})
@@ -256,3 +256,22 @@ def test_other_columns_of_the_rows_for_the_loss_are_other_answers(model: Path, t
         task = task_infos(given)["rows_eval_loss"]
         keys.add(cell_key(cell_parts(task, resolve(str(model)), "", given, "hf")))
     assert len(keys) == 2
+
+
+def test_answers_of_an_adapter_that_is_trained_anew_are_not_promised(model: Path, tmp_path: Path) -> None:
+    """What lies in its folder is of the settings before, and so is what is stored of it."""
+    rows = [{"prompt": f"say {i}", "response": f"yes {i}"} for i in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def after(steps: int) -> RunConfig:
+        tuning = {"dataset": str(tmp_path / "rows.jsonl"), "rank": 2, "max_steps": steps, "batch_size": 4}
+        asked = {"safety": ["tiny_hrr"], "include": [str(tmp_path / "tasks")]}
+        return config(tmp_path, model, methods=["lora", "no_op"], finetune=tuning, tasks=asked)
+
+    assert ran(after(1), tmp_path).exit_code == 0
+    assert "to be made" not in explained(after(1), tmp_path)
+    said = explained(after(2), tmp_path)
+    assert "finetune: max_steps: stored 1, now 2" in said
+    assert said.count("lora-seed0 is made first") == 2, "its answers, and the copy of it"
+    assert "no_op-seed0 is made first" in said
+    assert "taken from the store" not in said
