@@ -47,7 +47,8 @@ class RayCluster:
         self._needs: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
         if resources.memory is not None:
             self._needs["memory"] = int(resources.memory * 1e9)
-        if not any(self._suffices(node["Resources"]) for node in ray.nodes() if node["Alive"]):
+        told: Any = ray
+        if not any(self._suffices(node["Resources"]) for node in told.nodes() if node["Alive"]):
             self.notice = (
                 f"No node of the Ray cluster has {self._asked}, which `resources` ask for: everything waits until one "
                 "with so much joins."

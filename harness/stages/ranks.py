@@ -31,7 +31,8 @@ def build_in_ranks(method: Method, context: BuildContext, config: RunConfig) -> 
     Raises:
         InputError: as the method's own `build`; or a process died.
     """
-    from torch.multiprocessing import get_context, start_processes
+    from torch.multiprocessing import get_context
+    from torch.multiprocessing.spawn import start_processes
 
     count = config.parallel.processes
     told = get_context("spawn").SimpleQueue()

@@ -9,6 +9,7 @@ from ..losses.encoding import encode_all
 from ..method import Tick
 from ..models.adapter_files import carry_tokenizer
 from ..models.checkpoint import kind_of, save_full
+from ..models.devices import Spread
 from ..models.loading import load_adapter, load_base, load_tokenizer, load_tuned, new_adapter, save_adapter
 from .training import train
 
@@ -25,7 +26,7 @@ def tune_further(
     seed: int,
     tick: Tick,
     dtype: str = "auto",
-    device: str | None = None,
+    device: str | Spread | None = None,
     max_length: int = 1024,
 ) -> None:
     """Trains a checkpoint on with a response-only loss, and saves it on the way.

@@ -108,8 +108,8 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         if config.fsdp is not None or config.deepspeed is not None:
-            whole: Any = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-            model.gathered = whole or {}
+            kept: Any = model
+            kept.gathered = trainer.accelerator.get_state_dict(trainer.model_wrapped) or {}
     model.eval()
 
 
