@@ -19,7 +19,7 @@ from ..dense import OTHERS, cross_entropy, divergence, gauss_newton, hessian, lo
 
 
 def close(found: Tensor, expected: Tensor, rtol: float = 1e-2) -> bool:
-    """To `rtol` of the largest entry: a difference quotient in fp32 (off by up to 3e-3) beside derivatives in float64."""
+    """To `rtol` of the largest entry: a difference quotient in fp32, off by up to 3e-3, beside float64 derivatives."""
     return bool((found.double() - expected).abs().max() <= rtol * expected.abs().max())
 
 
