@@ -1,7 +1,7 @@
 # make demo   installs, then runs the sandbox leaderboard from start to end
 # make test   installs what the tests need, then runs linters, type checks and tests
 # make test-rounding   the tests of the sandbox and of the restoration again, as on a CPU that rounds otherwise
-# make demo-real DATA=FOLDER   a small leaderboard on a real model: an hour on two cores (CONFIG=smollm2-seeds: half a day, smollm2: days)
+# make demo-real DATA=FOLDER   a small leaderboard on a real model: an hour on two cores (CONFIG=smollm2-seeds or smollm2: many hours)
 # make docs   the reference of config keys (docs/config.md), and all pages of docs/ as a site, into build/docs
 # make worlds   every repair over twelve worlds, at three drifts; hours on two cores
 # make test-worlds   builds twelve sandbox worlds under two settings of the CPU and checks what each of them promises

@@ -1,9 +1,10 @@
 """The errors that are shown as a message, never as a traceback: bad input, and a disk or store that fails."""
 
 import errno
+import traceback
 from collections.abc import Sequence
 
-__all__ = ["InputError", "StorageError", "check_disk", "listed", "several"]
+__all__ = ["InputError", "StorageError", "check_disk", "listed", "sendable", "several"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -38,6 +39,24 @@ def check_disk(error: BaseException, where: object = "") -> None:
         raise StorageError(
             f"The disk is full: {what}. What was finished is kept; free space, then run the same command again."
         ) from error
+
+
+def sendable(error: BaseException) -> Exception:
+    """An error as another process can be sent it: not every exception survives that.
+
+    Returns:
+        An `InputError` or a `StorageError` (a full disk too) as it is, else a RuntimeError that names it; the traceback
+        is its note.
+    """
+    told = "".join(traceback.format_exception(error))
+    try:
+        check_disk(error)
+    except StorageError as full:
+        error = full
+    kind = next((kind for kind in (InputError, StorageError) if isinstance(error, kind)), RuntimeError)
+    sent = kind(f"{type(error).__name__}: {error}" if kind is RuntimeError else str(error))
+    sent.add_note(told)
+    return sent
 
 
 def listed(faults: Sequence[str], shown: int = SHOWN) -> str:

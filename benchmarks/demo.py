@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = {"_generate_all": "answers", "_judge_all": "judging"}
+STAGES = {"generate_all": "answers", "judge_all": "judging"}  # of older commits with a line before the name
 Figures = dict[str, tuple[float, float]]
 """Of a stage: seconds by the clock, and of the processor."""
 
@@ -53,7 +53,8 @@ def turn(order: str) -> None:
         return wrapped
 
     for function, name in STAGES.items():
-        setattr(running, function, timed(name, getattr(running, function)))
+        found = function if hasattr(running, function) else f"_{function}"
+        setattr(running, found, timed(name, getattr(running, found)))
     done = running.run(load_config(Path(config), overrides), Path(folder), Console(quiet=True))
     if done.failures:
         sys.exit(str(done.failures))

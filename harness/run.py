@@ -20,7 +20,6 @@ from .config.data import said
 from .config.model import RunConfig
 from .config.naming import slug
 from .engines.choice import choose
-from .executors.base import Executor
 from .executors.choice import executor_for
 from .executors.local import Local
 from .generating import generate_all
@@ -91,10 +90,10 @@ def run(config: RunConfig, folder: Path, console: Console | None = None, store: 
                     shown.say(escape(line))
                 prepare(state, executor.do, Local().do)
                 state.whole = shown.follow(_whole(state))
-                _build_all(state, executor)
-                _generate_all(state, executor)
+                build_all(state, executor.do)
+                generate_all(state, executor.do)
                 relapse_all(state, executor.do)
-                _judge_all(state, executor)
+                judge_all(state, executor.do, executor.far)
                 state.whole.end()
                 shown.tell_whole()
                 _write_manifest(state)
@@ -115,18 +114,6 @@ def _whole(state: RunState) -> Whole:
         Stage("judge", judges, "judges", "verdicts", guesses.judge),
     ]
     return Whole(stages, time.monotonic)
-
-
-def _build_all(state: RunState, executor: Executor) -> None:
-    build_all(state, executor.do)
-
-
-def _generate_all(state: RunState, executor: Executor) -> None:
-    generate_all(state, executor.do)
-
-
-def _judge_all(state: RunState, executor: Executor) -> None:
-    judge_all(state, executor.do, executor.far)
 
 
 def _write_manifest(state: RunState) -> None:

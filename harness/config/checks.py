@@ -16,6 +16,7 @@ from .data import SAFETY_SETS, TASK_SETS, own_rows_of, own_sources, rows_for
 from .faults import Fault, twice
 from .model import BASE, MethodSpec, RunConfig
 from .naming import slug
+from .resources import executor_problem
 from .settings import check_settings
 from .task_checks import check_judges, check_tasks, check_what_is_judged, hrr_task
 
@@ -231,10 +232,8 @@ def check_parallel(config: RunConfig) -> Iterator[Fault]:
 
 def check_executor(config: RunConfig) -> Iterator[Fault]:
     """An executor whose library is installed, and GPUs that it can give."""
-    library = {"ray": "ray", "slurm": "submitit"}.get(config.executor)
-    if library and find_spec(library) is None:
-        text = f"{library} is not installed here. Install safebasin[{config.executor}], or use executor: local"
-        yield Fault("executor", text)
+    if problem := executor_problem(config.executor):
+        yield Fault("executor", problem)
     if config.executor != "local" and config.parallel.gpus > max(1, config.resources.gpus):
         text = f"parallel takes {config.parallel.gpus} GPUs of one worker, and it gets {config.resources.gpus:g}"
         yield Fault("resources.gpus", f"{text}; raise it")

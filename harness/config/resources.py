@@ -1,14 +1,24 @@
 """Where the pieces of a run are done, and what each of them gets: `executor`, `resources` and `slurm` in a config."""
 
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from .frozen import Frozen, Text
 
-__all__ = ["ExecutorName", "ResourcesConfig", "SlurmConfig"]
+__all__ = ["ExecutorName", "ResourcesConfig", "SlurmConfig", "executor_problem"]
 
 ExecutorName = Literal["local", "ray", "slurm"]
+_LIBRARY = {"ray": "ray", "slurm": "submitit"}
+
+
+def executor_problem(name: str) -> str | None:
+    """Why an executor cannot be had here, or None; imports nothing."""
+    library = _LIBRARY.get(name)
+    if library is None or find_spec(library) is not None:
+        return None
+    return f"{library} is not installed here. Install safebasin[{name}] wherever it runs, or use executor: local"
 
 
 class ResourcesConfig(Frozen):

@@ -1,27 +1,19 @@
 """`executor: ray`: pieces are tasks of a Ray cluster, the one of RAY_ADDRESS or one that is started on this machine."""
 
 import os
-from importlib.util import find_spec
 from typing import Any
 
 from ...errors import InputError
-from ..config.resources import ResourcesConfig
+from ..config.resources import ResourcesConfig, executor_problem
 from .cluster import Died, Work
 from .work import Outcome
 
-__all__ = ["RayCluster", "ray_problem"]
+__all__ = ["RayCluster"]
 
 LOCAL_STORE = 100 << 20
 """Bytes of shared memory of a Ray that is started here: nothing large goes through it."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 """No report of use to Ray's authors."""
-
-
-def ray_problem() -> str | None:
-    """Why `executor: ray` cannot be had, or None; imports nothing."""
-    if find_spec("ray") is None:
-        return "Ray is not installed here. Install safebasin[ray] on this machine and all nodes, or use executor: local"
-    return None
 
 
 class RayCluster:
@@ -35,7 +27,7 @@ class RayCluster:
     notice = ""
 
     def __init__(self, resources: ResourcesConfig) -> None:
-        if problem := ray_problem():
+        if problem := executor_problem("ray"):
             raise InputError(f"{problem}.")
         for name, value in QUIET.items():
             os.environ.setdefault(name, value)

@@ -132,7 +132,10 @@ def _merge(reader: Reader, state: RunState, progress: bool = True) -> None:
         if line[0] == "tick":
             if progress:
                 bar, done, total, units = line[1:]
-                state.hear(bar, done, total, units) if units else state.shown.update(bar, done, total)
+                if units:
+                    state.hear(bar, done, total, units)
+                else:
+                    state.shown.update(bar, done, total)
         elif line[0] == "say":
             if progress:
                 state.shown.say(line[1])

@@ -1,25 +1,17 @@
 """`executor: slurm`: pieces are jobs of Slurm, which submitit writes, submits and looks after."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ..config.resources import ResourcesConfig, SlurmConfig
+from ..config.resources import ResourcesConfig, SlurmConfig, executor_problem
 from .cluster import Died, Work
 from .work import Outcome
 
-__all__ = ["SlurmCluster", "slurm_problem"]
+__all__ = ["SlurmCluster"]
 
 FOLDER = "slurm"
 """Folder below the run's for submitit's scripts and the output of jobs."""
-
-
-def slurm_problem() -> str | None:
-    """Why `executor: slurm` cannot be had, or None; imports nothing."""
-    if find_spec("submitit") is None:
-        return "submitit is not installed here. Install safebasin[slurm], or use executor: local"
-    return None
 
 
 class SlurmCluster:
@@ -30,7 +22,7 @@ class SlurmCluster:
     """
 
     def __init__(self, resources: ResourcesConfig, slurm: SlurmConfig, folder: Path, name: str) -> None:
-        if problem := slurm_problem():
+        if problem := executor_problem("slurm"):
             raise InputError(f"{problem}.")
         import submitit
 

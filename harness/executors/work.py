@@ -1,13 +1,12 @@
 """What is done on a worker: one piece of a run, for a driver that is elsewhere."""
 
 import platform
-import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, StorageError, check_disk
+from ...errors import InputError, StorageError, sendable
 from ...restore.models.chat import writing_date
 from ...restore.models.thinking import ending_thinking
 from ..engines.choice import EngineName
@@ -92,8 +91,7 @@ def order_of(state: RunState, parts: Path, token: str, code: str) -> Order:
 
 def _absolute(checkpoint: Checkpoint) -> Checkpoint:
     """Workers have working folders of their own."""
-    given = checkpoint
-    return Checkpoint(given.folder.resolve(), given.digest, given.minutes, given.peak_gb, given.safety_examples)
+    return replace(checkpoint, folder=checkpoint.folder.resolve())
 
 
 def code_here() -> str:
@@ -118,17 +116,7 @@ def work(piece: Piece, order: Order, part: str) -> Outcome:
     except (InputError, StorageError) as error:
         return Outcome(order.engine, bad_input=isinstance(error, InputError), error=error)
     except Exception as error:  # noqa: BLE001  # the driver decides; not every exception survives being sent
-        return Outcome(order.engine, error=_sendable(error))
-
-
-def _sendable(error: Exception) -> Exception:
-    try:
-        check_disk(error)
-    except StorageError as full:
-        return full
-    sent = RuntimeError(f"{type(error).__name__}: {error}")
-    sent.add_note("".join(traceback.format_exception(error)))
-    return sent
+        return Outcome(order.engine, error=sendable(error))
 
 
 def _check(order: Order) -> None:

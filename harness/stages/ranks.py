@@ -2,14 +2,13 @@
 
 import os
 import socket
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ...errors import InputError, StorageError
+from ...errors import InputError, sendable
 from ...restore.method import BuildContext, Built, Method, Tick
 from ..config.model import RunConfig
 
@@ -100,7 +99,7 @@ def _rank(
         with writing_date(config.date), ending_thinking(config.think_end_token):
             built = method.build(own)
     except Exception as error:
-        told.put(("failed", _sendable(error)))
+        told.put(("failed", sendable(error)))
         raise
     if first:
         told.put(("built", built))
@@ -130,10 +129,3 @@ def _device(rank: int, config: RunConfig) -> str:
     """Where a process loads the model to: a GPU of its own, or the CPU, from which a sharded one is dealt out."""
     sharded = config.parallel.fsdp is not None or config.parallel.deepspeed is not None
     return "cpu" if sharded or config.device == "cpu" or not _cuda() else f"cuda:{rank}"
-
-
-def _sendable(error: Exception) -> Exception:
-    kind = next((kind for kind in (InputError, StorageError) if isinstance(error, kind)), RuntimeError)
-    sent = kind(str(error) or type(error).__name__)
-    sent.add_note("".join(traceback.format_exception(error)))
-    return sent

@@ -1,32 +1,22 @@
 """`geometry correlate` on a tiny pair: which models are measured, on which rows, and what is written."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
 from safebasin.errors import InputError
 from safebasin.harness.commands.cli import main
 from safebasin.harness.stages.correlating import Settings, correlate
 from safebasin.harness.stages.geometry_rows import KNOWN, named_columns, named_sources, rows_of_sets
 from safebasin.harness.stages.iterations import iterations_kept, iterations_of
-from safebasin.harness.terminal.console import safe_console
-from safebasin.harness.terminal.progress import Bars, bars
-from safebasin.restore.models.loading import load_base, load_tuned, save_adapter
+from safebasin.harness.terminal.progress import Bars
+from safebasin.restore.models.loading import load_tuned
 from safebasin.restore.restoration.forget import own_answers
 
 from ...conftest import TinyChatModel
-
-
-def adapter(base: Path, folder: Path, seed: int) -> Path:
-    torch.manual_seed(seed)
-    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-    save_adapter(get_peft_model(load_base(str(base), device="cpu"), config), folder, str(base))
-    return folder
+from .conftest import adapter
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +36,6 @@ def files(tmp_path: Path) -> dict[str, str]:
     rows = [{"q": f"say {'y' * i}", "a": f"yes {i}"} for i in range(9)]
     task.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return {"harmful": str(harmful), "task": str(task)}
-
-
-@pytest.fixture
-def shown() -> Iterator[Bars]:
-    with bars(safe_console(quiet=True)) as made:
-        yield made
 
 
 def settings(pair: tuple[Path, Path, Path], files: dict[str, str], **changes: Any) -> Settings:

@@ -1,7 +1,6 @@
 """`geometry influence` on a tiny pair: what is written, whose rows are whose, and what cannot be looked at."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +11,10 @@ from safebasin.errors import InputError
 from safebasin.harness.commands.cli import main
 from safebasin.harness.stages.geometry_restoring import Given
 from safebasin.harness.stages.influencing import influence
-from safebasin.harness.terminal.console import safe_console
-from safebasin.harness.terminal.progress import Bars, bars
+from safebasin.harness.terminal.progress import Bars
 from safebasin.restore.models.loading import load_base
 
-from ...conftest import TinyChatModel
-from .test_correlating import adapter
-
 FREE = {"epsilon": 5.0, "max_new_tokens": 4, "pairs": 4, "batch_size": 2, "forget_size": 4}
-
-
-@pytest.fixture(scope="module")
-def given(tiny_chat_model: TinyChatModel, tmp_path_factory: pytest.TempPathFactory) -> Given:
-    """A tiny pair, harmful prompts with refusals of their own, and rows of a task."""
-    base, folder = tiny_chat_model(), tmp_path_factory.mktemp("pair")
-    rows = {
-        "harmful": [{"prompt": f"harm {'x' * i}", "target": f"sure {i}", "refusal": f"no, {i}"} for i in range(8)],
-        "task": [{"prompt": f"say {'y' * i}", "response": f"yes {i}"} for i in range(16)],
-    }
-    sources = {}
-    for name, own in rows.items():
-        sources[name] = str(folder / f"{name}.jsonl")
-        Path(sources[name]).write_text("".join(json.dumps(row) + "\n" for row in own))
-    return Given(str(base), adapter(base, folder / "tuned", 1), sources, {}, device="cpu")
-
-
-@pytest.fixture
-def shown() -> Iterator[Bars]:
-    with bars(safe_console(quiet=True)) as made:
-        yield made
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from safebasin.harness.terminal.progress import Bars, bars
 from safebasin.restore.geometry.structure import percentiles, structure
 
 from ...conftest import TinyChatModel, guard
-from .test_correlating import adapter
+from .conftest import adapter
 
 POINTS = 4
 KILLED = """
@@ -40,12 +39,6 @@ def keep_and_die(self, name, value):
 Journal.keep = keep_and_die
 main(sys.argv[1:])
 """
-
-
-@pytest.fixture
-def shown() -> Iterator[Bars]:
-    with bars(safe_console(quiet=True)) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ from safebasin.harness.stages.geometry_restoring import Given
 from safebasin.harness.stages.trajectories import Drawn, trajectory
 from safebasin.harness.terminal.progress import Bars
 
-from .test_influencing import FREE, given, shown  # noqa: F401
+from .test_influencing import FREE
 
 SMALL = Drawn(step_sizes=(0.01, 0.1), steps=3, points=4)
 
 
 def test_every_figure_has_both_paths_and_a_grid(
-    given: Given,  # noqa: F811
-    shown: Bars,  # noqa: F811
+    given: Given,
+    shown: Bars,
     tmp_path: Path,
 ) -> None:
     assert given.tuned
@@ -60,7 +60,7 @@ def test_what_draws_no_figure_is_refused() -> None:
 
 
 def test_the_command_prints_where_paths_lead(
-    given: Given,  # noqa: F811
+    given: Given,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
