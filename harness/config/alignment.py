@@ -25,6 +25,9 @@ class AlignConfig(Frozen):
     """What the model learns to answer: what it does answer (greedily), or the rows' responses."""
     answer_tokens: PositiveInt = 48
     """The longest of its own answers."""
+    safety_rows: PositiveInt | None = None
+    """How many of the safety rows, drawn by their digests; methods get the others alone. None takes all, and methods
+    get them too."""
     deep: bool = True
     """Each refusal also behind the opening of a compliant answer, against prefilling."""
     questions: bool = True

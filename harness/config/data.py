@@ -20,6 +20,7 @@ __all__ = [
     "SPLITS",
     "TASK_SETS",
     "TASK_SPLITS",
+    "aligned_safety_rows",
     "benign_rows",
     "own_rows",
     "own_rows_of",
@@ -50,7 +51,8 @@ Rows = list[dict[str, Any]]
 def rows_for(split: str, config: RunConfig, world: int = 0) -> Rows:
     """The rows of a split, from the fine-tuning data set or from the safety data of the config.
 
-    Task rows that an alignment of the config takes are left out.
+    Rows that an alignment of the config keeps to itself are left out: its benign rows, and its part of the safety rows
+    where `safety_rows` gives it a part.
 
     Args:
         split: one of `SPLITS`.
@@ -61,19 +63,47 @@ def rows_for(split: str, config: RunConfig, world: int = 0) -> Rows:
         InputError: unknown split or data set, or its file is missing, empty or lacks a column.
     """
     rows = _rows(split, config, world)
-    taken = {
-        normal(row["prompt"])
-        for spec in config.models
-        if spec.align and split in TASK_SPLITS
-        for row in benign_rows(spec.align, config, world)
-    }
-    left = [row for row in rows if normal(row["prompt"]) not in taken] if taken else rows
+    if split not in TASK_SPLITS:
+        return rows
+    aligns = [spec.align for spec in config.models if spec.align]
+    left = _without(rows, [row for align in aligns for row in benign_rows(align, config, world)])
     if not left:
         raise InputError(
             f"All {len(rows)} rows of the split '{split}' are benign rows of the alignment. Give it others (`benign`), "
             "or fewer of them (`benign_rows`)."
         )
     return left
+
+
+def aligned_safety_rows(align: AlignConfig, config: RunConfig, world: int = 0) -> Rows:
+    """The safety rows whose refusals an alignment teaches: all of them, or `safety_rows` in the order of their digests.
+
+    Args:
+        align: says how many.
+        config: names them.
+        world: as for `rows_for`.
+
+    Raises:
+        InputError: they cannot be had, or it takes all and leaves none to the methods.
+    """
+    rows = _all_safety_rows(config, world)
+    if align.safety_rows is None:
+        return rows
+    if align.safety_rows >= len(rows):
+        raise InputError(
+            f"align.safety_rows is {align.safety_rows}, and there are {len(rows)}. Leave some to the methods, or leave "
+            "the key out: alignment and methods then share them all."
+        )
+    return _drawn(rows, align.safety_rows)
+
+
+def _drawn(rows: Rows, number: int) -> Rows:
+    return sorted(rows, key=lambda row: order(ALIGN_SEED, "align", row["prompt"]))[:number]
+
+
+def _without(rows: Rows, taken: Rows) -> Rows:
+    prompts = {normal(row["prompt"]) for row in taken}
+    return [row for row in rows if normal(row["prompt"]) not in prompts] if prompts else rows
 
 
 def benign_rows(align: AlignConfig, config: RunConfig, world: int = 0) -> Rows:
@@ -93,8 +123,7 @@ def benign_rows(align: AlignConfig, config: RunConfig, world: int = 0) -> Rows:
     else:
         rows = own_rows_of(align.benign, EXCHANGES if align.answers == "given" else PROMPTS, align.columns).rows
         most = len(rows)
-    ordered = sorted(rows, key=lambda row: order(ALIGN_SEED, "align", row["prompt"]))
-    return ordered[: min(align.benign_rows, most)]
+    return _drawn(rows, min(align.benign_rows, most))
 
 
 def _rows(split: str, config: RunConfig, world: int) -> Rows:
@@ -145,22 +174,29 @@ def _thirds(rows: Rows, split: str, dataset: str) -> Rows:
 
 
 def _safety_rows(split: str, config: RunConfig, world: int) -> Rows:
-    source = config.safety_source
-    if source == "sandbox":
-        return _world(split, world)
-    if source == "advbench":
-        from ...tasks.advbench import advbench_rows
-
-        rows = advbench_rows("safety", config.data.advbench_csv)
-    else:
-        rows = own_rows(config)["data.safety"].rows
+    parts = [spec.align for spec in config.models if spec.align and spec.align.safety_rows]
+    taken = [row for align in parts for row in aligned_safety_rows(align, config, world)]
+    if config.safety_source == "sandbox":
+        return _without(_world(split, world), taken)
+    rows = _without(_all_safety_rows(config, world), taken)
     chosen = {"forget": rows[:FORGET_SIZE], "curvature_forget": rows[FORGET_SIZE:], "safety": rows}[split]
     if not chosen:
         raise InputError(
-            f"{source} has {len(rows)} rows; more than {FORGET_SIZE} are needed: so many to forget, "
-            "the rest for curvature."
+            f"{config.safety_source} has {len(rows)} rows{' that no alignment takes' if taken else ''}; more than "
+            f"{FORGET_SIZE} are needed: so many to forget, the rest for curvature."
         )
     return chosen
+
+
+def _all_safety_rows(config: RunConfig, world: int) -> Rows:
+    source = config.safety_source
+    if source == "sandbox":
+        return _world("safety", world)
+    if source == "advbench":
+        from ...tasks.advbench import advbench_rows
+
+        return advbench_rows("safety", config.data.advbench_csv)
+    return own_rows(config)["data.safety"].rows
 
 
 def _validation(config: RunConfig, world: int) -> Rows:

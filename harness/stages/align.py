@@ -13,7 +13,7 @@ from ...restore.method import Tick
 from ...restore.models.files import digests_of
 from ...tasks.sandbox.location import cache_folder, world_of
 from ..config.alignment import AlignConfig
-from ..config.data import benign_rows, rows_for
+from ..config.data import aligned_safety_rows, benign_rows
 from ..config.model import ModelSpec, RunConfig
 from ..store.digests import code_digest, digest_of, files_digest
 from ..store.files import finished_folder
@@ -76,7 +76,7 @@ def _ingredients(
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """What decides the aligned model; the harmful rows; the benign rows."""
     world = world_of(given.name)
-    harmful, benign = rows_for("safety", config, world), benign_rows(align, config, world)
+    harmful, benign = aligned_safety_rows(align, config, world), benign_rows(align, config, world)
     made_from = {
         "base": given.digest,
         "settings": align.model_dump(mode="json", exclude={"benign", "columns"}),

@@ -11,7 +11,8 @@ import pytest
 from safebasin import registry
 from safebasin.errors import InputError
 from safebasin.harness.config import task_checks
-from safebasin.harness.config.data import benign_rows, rows_for, said
+from safebasin.harness.config.alignment import AlignConfig
+from safebasin.harness.config.data import aligned_safety_rows, benign_rows, rows_for, said
 from safebasin.harness.config.load import RunConfig, load_config
 from safebasin.tasks.own_rows import load as loader
 
@@ -278,6 +279,32 @@ def test_an_alignment_takes_its_rows_from_those_to_fine_tune_on(load: Load, tmp_
     assert [row["prompt"] for row in rows_for("task_train", named)] == [f"ask {i}" for i in range(3, 16)]
     with pytest.raises(InputError, match=r"All 16 rows of the split 'task_train' are benign rows of the alignment"):
         rows_for("task_train", load(own, f"models=[{{id: sandbox, align: {{benign: '{tmp_path / 'rows.csv'}'}}}}]"))
+
+
+@pytest.mark.parametrize("source", ["sandbox", "own"])
+def test_an_alignment_can_leave_safety_rows_to_the_methods(load: Load, tmp_path: Path, source: str) -> None:
+    (tmp_path / "ask.csv").write_text("prompt\n" + "".join(f"ask {i}\n" for i in range(80)))
+    safety = f"data.safety={tmp_path / 'ask.csv' if source == 'own' else source}"
+    splits = ("safety", "forget", "curvature_forget")
+    shared = load(safety, "models=[{id: sandbox, align: {}}]")
+    plain = load(safety, "models=[sandbox]")
+    assert aligned_safety_rows(AlignConfig(), shared) == rows_for("safety", plain)
+    assert [rows_for(split, shared) for split in splits] == [rows_for(split, plain) for split in splits]
+    parted = load(safety, "models=[{id: sandbox, align: {safety_rows: 20}}]")
+    align = parted.models[0].align
+    assert align is not None
+    taken = aligned_safety_rows(align, parted)
+    assert len(taken) == 20
+    assert sorted([*taken, *rows_for("safety", parted)], key=str) == sorted(rows_for("safety", plain), key=str)
+    prompts = [{row["prompt"] for row in rows_for(split, parted)} for split in splits]
+    assert not any({row["prompt"] for row in taken} & part for part in prompts)
+    assert len(prompts[1]) == 50
+    if source == "own":
+        assert prompts[1] | prompts[2] == prompts[0]
+        with pytest.raises(InputError, match=r"50 rows that no alignment takes; more than 50 are needed"):
+            rows_for("curvature_forget", load(safety, "models=[{id: sandbox, align: {safety_rows: 30}}]"))
+        with pytest.raises(InputError, match=r"align.safety_rows is 80, and there are 80. Leave some"):
+            rows_for("forget", load(safety, "models=[{id: sandbox, align: {safety_rows: 80}}]"))
 
 
 @pytest.mark.parametrize(

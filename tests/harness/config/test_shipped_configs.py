@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from safebasin import registry
 from safebasin.errors import InputError
-from safebasin.harness.config.data import TASK_SPLITS, benign_rows, own_rows, rows_for
+from safebasin.harness.config.data import TASK_SPLITS, aligned_safety_rows, benign_rows, own_rows, rows_for
 from safebasin.harness.config.load import load_config
+from safebasin.tasks import advbench
 
 SANDBOX = Path(__file__).resolve().parents[3] / "configs" / "sandbox.yaml"
 LEFT_OUT = {"rank_space", "resta", "ridge", "safe_delta", "safe_merge", "safety_sft", "tuned"}
@@ -57,6 +58,18 @@ def test_the_configs_of_the_real_model_train_align_and_measure_on_rows_of_their_
     assert len({row["prompt"] for part in parts for row in part}) == 698
 
 
+def test_the_small_config_of_the_real_model_repairs_with_rows_that_it_was_not_aligned_on(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advbench, "advbench_rows", lambda *_: [{"prompt": f"ask {i}"} for i in range(138)])
+    config = load_config(SANDBOX.with_name("smollm2-small.yaml"))
+    align = config.models[0].align
+    assert align is not None
+    parts = [aligned_safety_rows(align, config), rows_for("forget", config), rows_for("curvature_forget", config)]
+    assert [len(part) for part in parts] == [69, 50, 19]
+    assert len({row["prompt"] for part in parts for row in part}) == 138
+
+
 def test_the_configs_of_the_real_model_differ_in_size_alone(data_folder: Path) -> None:
     full, seeds, small = (load_config(SANDBOX.with_name(f"smollm2{kind}.yaml")) for kind in ("", "-seeds", "-small"))
     assert full.models == seeds.models
@@ -65,7 +78,7 @@ def test_the_configs_of_the_real_model_differ_in_size_alone(data_folder: Path) -
         assert (full.data, full.judges) == (config.data, config.judges)
         assert set(config.tasks.safety) < set(full.tasks.safety)
         assert {spec.name for spec in config.methods} < {spec.name for spec in full.methods}
-    shorter = {"max_steps"}
+    shorter = {"max_steps", "schedule"}
     assert small.finetune.model_dump(exclude=shorter) == full.finetune.model_dump(exclude=shorter)
 
 
