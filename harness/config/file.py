@@ -167,9 +167,14 @@ def _kind(value: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts that the loader would take for numbers in quotes."""
+    """Writes texts that the loader would take for numbers in quotes, and escapes line breaks that it would fold."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        folds = any(mark in data for mark in "\x85\u2028\u2029")  # within quotes YAML reads a line break as a space
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if folds else None)
 
 
+_Dumper.add_representer(str, _Dumper.represent_str)
 _Dumper.yaml_implicit_resolvers = {key: [*found] for key, found in _Loader.yaml_implicit_resolvers.items()}
 
 

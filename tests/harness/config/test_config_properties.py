@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safebasin.harness.config.data import TASK_SPLITS, benign_rows, rows_for
 from safebasin.harness.config.file import as_yaml, read_value, read_yaml, with_overrides
@@ -83,6 +83,7 @@ def test_a_config_that_is_written_and_read_is_the_same(tmp_path_factory: pytest.
 
 
 @given(VALUES)
+@example({"a\x85b": ["\x85", "\u2028", "\u2029"]})
 def test_any_value_comes_back_from_yaml(value: Any) -> None:
     assert repr(read_value(as_yaml(value))) == repr(value)
 
