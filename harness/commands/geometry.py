@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .geometry_tables import correlations_table, driving_table, paths_table, paying_table, structures_table
+from .geometry_tables import (
+    correlations_table,
+    driving_table,
+    paths_table,
+    paying_table,
+    predicted_table,
+    preserved_table,
+    structures_table,
+)
 from .restoring import read_settings
 from .shared import add_command, console_of_output
 
@@ -193,6 +201,40 @@ def trajectory(
     _where(console, output, "paths.csv, grid.csv, planes.csv, manifest.json, trajectory.html")
 
 
+def claim(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.")],
+    output: Output,
+    tuned_row: Annotated[str, typer.Option("--tuned-row", help="Label of the fine-tuned row.")] = "lora",
+    data: Data = None,
+    columns: Columns = None,
+    rows: Annotated[int, typer.Option("--rows", min=5, help="Of each set, at most: the first ones.")] = 200,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Of answers and refusals.")] = 64,
+    batch_size: BatchSize = 16,
+    seed: Annotated[int, typer.Option("--seed", help="Of the controls' draws.")] = 0,
+    dtype: Dtype = "auto",
+    device: Device = None,
+) -> None:
+    """The paper's claim over the fine-tunings of runs."""
+    from ..stages.claiming import claim as ask
+    from ..stages.correlating import NOTHING, Settings
+    from ..stages.geometry_rows import SANDBOX_SETS, named_columns, named_sources
+
+    sources = named_sources(data or [])
+    meant = named_columns(columns or [], [*(sources or SANDBOX_SETS)])
+    settings = Settings(
+        "", None, None, sources, meant, rows=rows, unrelated=NOTHING, batch_size=batch_size,
+        max_new_tokens=max_new_tokens, seed=seed, dtype=dtype, device=device,
+    )  # fmt: skip
+    console = console_of_output()
+    with _progress(console) as shown:
+        found = ask(runs, settings, tuned_row, output, shown)
+    console.print(preserved_table(found.preserved))
+    console.print(predicted_table(found.predicted))
+    _where(
+        console, output, "correlations.csv, cells.csv, preserved.csv, predicted.csv, manifest.json, claim.html, pairs/"
+    )
+
+
 def _given(
     base: str,
     tuned: Path | None,
@@ -245,5 +287,10 @@ def add_to(app: typer.Typer) -> None:
         group, trajectory, "geometry trajectory --output runs/trajectory",
         "Paths of a first-order and of the curvature-aware method in their principal plane, over contours of the "
         "objective, at two step sizes.",
+    )  # fmt: skip
+    add_command(
+        group, claim, "geometry claim runs/worlds --output runs/claim",
+        "Over the fine-tunings of finished runs: is harmful loss better preserved than other loss, given length and on "
+        "the same targets, and does what is preserved predict how much a repair undoes?",
     )  # fmt: skip
     app.add_typer(group, name="geometry")

@@ -8,7 +8,10 @@ from rich.table import Table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["correlations_table", "driving_table", "paths_table", "paying_table", "structures_table"]
+__all__ = [
+    *("correlations_table", "driving_table", "paths_table", "paying_table", "predicted_table", "preserved_table"),
+    "structures_table",
+]
 
 MAIN = ("prompt", "affirmative", "answer", "refusal")
 """Targets that are printed."""
@@ -78,4 +81,29 @@ def paths_table(paths: "pd.DataFrame", planes: "pd.DataFrame") -> Table:
             explained = f"{100 * (plane['explained_1'] + plane['explained_2']):.1f}"
             about = (str(plane["preset"]), f"{plane['step_size']:g}", str(name))
             table.add_row(*about, str(last["step"]), str(plane[f"{name} ended"]), *losses, explained)
+    return table
+
+
+def preserved_table(frame: "pd.DataFrame") -> Table:
+    """Harmful losses against those of other sets."""
+    table = Table("on", "against", box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("models", "r harmful", "r other", "difference of z [95 %]", "p (Holm)"):
+        table.add_column(head, justify="right")
+    for row in frame.to_dict("records"):
+        difference = f"{_r(row['difference'])} [{_r(row['low'])}, {_r(row['high'])}]"
+        table.add_row(
+            row["target"], row["set"], str(row["models"]), _r(row["harmful"]), _r(row["other"]), difference,
+            _r(row["p_holm"]),
+        )  # fmt: skip
+    return table
+
+
+def predicted_table(frame: "pd.DataFrame") -> Table:
+    """What tells how much of the drift a repair undoes."""
+    table = Table("repair", "predictor", box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("models", "cells", "rho [95 %]", "given drift [95 %]"):
+        table.add_column(head, justify="right")
+    for row in frame.to_dict("records"):
+        both = [f"{_r(row[k])} [{_r(row[f'{k}_low'])}, {_r(row[f'{k}_high'])}]" for k in ("rho", "given_drift")]
+        table.add_row(row["method"], row["predictor"], str(row["models"]), str(row["cells"]), *both)
     return table
