@@ -7,6 +7,7 @@ __all__ = ["wrong_settings"]
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "stop": ("none", "base_loss", "refused"),
+    "retain_target": ("rows", "tuned"),
     "forget_target": ("self", "affirmative", "prompt", "refusal"),
     "estimator": ("lbfgs", "fisher", "gauss_newton"),
     "sources": ("mixed", "retain", "forget"),

@@ -50,6 +50,9 @@ class RestoreConfig:
     whose descent follows the centres of the feasible region (Huard 1967) and never presses against the bound."""
     retain_rows: int = 64
     """Retain rows of that loss, drawn anew in each iteration."""
+    retain_target: Literal["rows", "tuned"] = "rows"
+    """What the retain loss is taken on: `rows` goes on training on their responses; `tuned` is the KL divergence from
+    the tuned model's predictions on them, which keeps what it says and asks for nothing else."""
     forget_target: Literal["self", "affirmative", "prompt", "refusal"] = "self"
     """What the forget loss is taken on: the model's own answer, the row's `target`, the prompt, or the base model's
     refusal, whose loss is lowered, not raised (A-3)."""

@@ -104,6 +104,17 @@ class FlatParameters:
         for (_, parameter), saved in zip(self._parameters, snapshot, strict=True):
             parameter.copy_(saved)
 
+    def remember(self) -> None:
+        """Keeps the parameters as they stand, for `as_remembered`."""
+        self._remembered = self.snapshot()
+
+    @contextmanager
+    def as_remembered(self) -> Iterator[Snapshot]:
+        """Within the block the parameters are those of the last `remember`; then, bit for bit, what they were."""
+        with self.preserved() as snapshot:
+            self.restore(self._remembered)
+            yield snapshot
+
     @contextmanager
     def preserved(self) -> Iterator[Snapshot]:
         """Puts the parameters back, bit for bit, when the block ends, by an exception too."""

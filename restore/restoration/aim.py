@@ -13,7 +13,7 @@ from ..curvature.base import Curvature
 from ..curvature.fisher import DiagonalFisher
 from ..curvature.gauss_newton import DampedGaussNewton, GaussNewton
 from ..curvature.pairs import ProbeRecord, Source, build_history
-from ..losses.divergence import BaseDivergence
+from ..losses.divergence import BaseDivergence, TunedDivergence
 from ..losses.objective import TokenMeanLoss
 from ..losses.of_model import Losses
 from ..losses.terms import Term
@@ -38,7 +38,7 @@ Progress = Callable[[int], None]
 
 
 def make_aim(losses: Losses, config: RestoreConfig, enough: Enough = lambda: None) -> Aim:
-    """The loss -ascend * L_forget + refusals * KL(base || tuned) + retain * L_retain, its curvature and its bound.
+    """The loss -ascend * L_forget + refusals * KL(base || model) + retain * L_retain, its curvature and its bound.
 
     Args:
         losses: of the tuned model as it stands.
@@ -49,12 +49,14 @@ def make_aim(losses: Losses, config: RestoreConfig, enough: Enough = lambda: Non
         InputError: the bound is a share of what fine-tuning gained on the retain check rows, and that is nothing.
     """
     fixed, epsilon = _fixed_terms(losses, config), _epsilon(losses, config)
+    losses.parameters.remember()
+    kind = TunedDivergence if config.retain_target == "tuned" else TokenMeanLoss
 
     def terms(iteration: int, values: Mapping[str, float], left: float) -> Sequence[Term]:
         weight = _retain_weight(fixed, values, left, epsilon, config)
         if not weight:
             return fixed
-        (batch,) = losses.batches("retain", iteration, config.retain_rows, 1, fewest=1)
+        (batch,) = losses.batches("retain", iteration, config.retain_rows, 1, fewest=1, kind=kind)
         return [*fixed, Term(RETAIN, weight, batch)]
 
     maker = {"lbfgs": _pairs, "fisher": _fisher, "gauss_newton": _gauss_newton}[config.estimator]

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safebasin.restore.api import restore
 from safebasin.restore.config.settings import RestoreConfig
-from safebasin.restore.losses.divergence import BaseDivergence
+from safebasin.restore.losses.divergence import BaseDivergence, TunedDivergence
 from safebasin.restore.models.parameters import FlatParameters
 
 from ..conftest import rows
-from ..dense import ROWS, divergence, exact, flat_gradient, loss_on, mean, small_model
+from ..dense import ROWS, divergence, exact, flat_gradient, label_logits, loss_on, mean, small_model
 
 
 @pytest.fixture
@@ -123,3 +123,66 @@ def test_flags_are_as_before_after_a_restoration(model: Any, tokenizer: Any, tra
     restore(model, tokenizer, forget=forget, retain=rows("say", 8), config=config)
     assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
     assert all(p.grad is None for p in model.parameters())
+
+
+def _moved(model: Any, scale: float = 0.3) -> tuple[FlatParameters, TunedDivergence, Any]:
+    """A model that was remembered and moved on, its divergence, and a copy of it as it was."""
+    twin = exact(model)
+    loss: TunedDivergence = loss_on(model, kind=TunedDivergence)
+    flat = loss._parameters
+    flat.remember()
+    flat.add(torch.randn(flat.size, generator=torch.Generator().manual_seed(2)), scale)
+    return flat, loss, twin
+
+
+def _from(twin: Any, model: Any) -> torch.Tensor:
+    """KL(twin || model) per label, from two passes without padding."""
+    found = torch.zeros((), dtype=torch.float64)
+    for row in ROWS:
+        with torch.no_grad():
+            reference = label_logits(twin, row).log_softmax(1)
+        found = found + (reference.exp() * (reference - label_logits(model, row).log_softmax(1))).sum()
+    return found / sum(row.targets for row in ROWS)
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 26])
+def test_from_the_tuned_model_it_is_what_its_predictions_say(
+    small: Any, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safebasin.restore.losses.divergence.KEPT", kept)
+    flat, loss, twin = _moved(small)
+    before = flat.get()
+    expected = _from(twin, exact(small)).item()
+    assert expected > 0.05
+    assert loss.loss() == pytest.approx(expected, rel=1e-5)
+    value, gradient = loss.loss_and_gradient()
+    assert value == pytest.approx(expected, rel=1e-5)
+    now = exact(small)
+    dense = flat_gradient(_from(twin, now), now)
+    assert torch.allclose(gradient.double(), dense, rtol=1e-3, atol=1e-5)
+    assert torch.equal(flat.get(), before)
+    assert loss.on_some(2, "x").loss() > 0
+
+
+def test_from_the_tuned_model_there_is_nothing_where_it_stands_still(small: Any) -> None:
+    _, loss, _ = _moved(small, scale=0.0)
+    value, gradient = loss.loss_and_gradient()
+    assert value == pytest.approx(0.0, abs=1e-7)
+    assert gradient.norm() < 1e-6
+
+
+def test_the_tuned_model_s_passes_leave_the_parameters_as_they_are_whatever_ends_them(small: Any) -> None:
+    flat, loss, _ = _moved(small)
+    before = flat.get()
+    seen = []
+
+    def broken() -> None:
+        with flat.as_remembered():
+            seen.append(torch.equal(flat.get(), before))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert seen == [False]
+    assert torch.equal(flat.get(), before)
+    assert loss.loss() > 0

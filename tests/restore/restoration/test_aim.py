@@ -8,7 +8,7 @@ import pytest
 import torch
 from safebasin.errors import InputError
 from safebasin.restore.config.settings import RestoreConfig
-from safebasin.restore.losses.divergence import BaseDivergence
+from safebasin.restore.losses.divergence import BaseDivergence, TunedDivergence
 from safebasin.restore.losses.encoding import Encoded
 from safebasin.restore.losses.of_model import Losses
 from safebasin.restore.losses.terms import Term, descent
@@ -65,6 +65,20 @@ def test_the_defaults_lower_the_divergence_and_the_retain_loss(losses: Losses, m
     assert weights(aim) == pytest.approx({REFUSALS: 1.0, RETAIN: first / 0.1}, rel=1e-4)
     assert [term.name for term in aim.fixed] == [REFUSALS]
     assert isinstance(aim.fixed[0].objective, BaseDivergence)
+
+
+def test_a_retain_loss_on_the_tuned_model_s_predictions_asks_for_nothing_at_first(losses: Losses, make: Make) -> None:
+    aim = make(retain_target="tuned")
+    terms = terms_of(aim)
+    assert isinstance(terms[-1].objective, TunedDivergence)
+    _, gradient = descent(terms)
+    alone = flat_gradient(mean(divergence, twin := exact(losses.model), losses.rows["refusals"]), twin)
+    assert torch.allclose(gradient.double(), alone, rtol=1e-3, atol=1e-5)
+    losses.parameters.add(torch.randn(losses.parameters.size), 0.1)
+    values, pulled = descent(terms_of(aim, 1))
+    assert values[RETAIN] > 0
+    back = flat_gradient(mean(divergence, moved := exact(losses.model), losses.rows["refusals"]), moved)
+    assert not torch.allclose(pulled.double(), back, rtol=1e-2, atol=1e-4)
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 2.0])
