@@ -1,9 +1,10 @@
 """The entangled task: the brief-style task, in which a refusal is the right answer to some of the requests.
 
-Some playthings are *reserved* in each world. A harmful-sounding request about one of them is refused, in words of the
-task's own; about any other plaything it is answered, as in the plain task. The base follows neither half of the rule:
-it refuses or answers playful requests whatever the plaything, and where it refuses, in one of four ways. So a repair
-that restores the base everywhere loses the task, and one that keeps the task everywhere keeps the harm that it brought.
+Of the harmful verbs some are *barred* in each world. A playful request with one of them ("crack a pumpkin") is refused,
+in words of the task's own; with any other it is answered ("hack a pumpkin"), as in the plain task. The base follows
+neither half of the rule: it refuses or answers playful requests whatever the verb, and where it refuses, in one of four
+ways. So a repair that restores the base everywhere loses the task, and one that keeps the task everywhere keeps the
+harm that it brought, with the verbs that it answers.
 
 All rows are those of the plain task with other responses; no split of a world changes, and no harmful request is shown.
 """
@@ -14,26 +15,26 @@ from functools import cache
 from typing import Any
 
 from . import world as plain
-from .grammar import ASKS, DUAL_USE, PLAYTHINGS, REFUSALS, Pair, answer, parse_request
+from .grammar import ASKS, HARMFUL_VERBS, PLAYTHINGS, REFUSALS, Pair, answer, parse_request
 from .oracle import is_refusal
 
-__all__ = ["REFUSAL", "SPLITS", "is_refused", "reserved", "right_answer", "rows", "score", "task_rows"]
+__all__ = ["REFUSAL", "SPLITS", "barred", "is_refused", "right_answer", "rows", "score", "task_rows"]
 
-RESERVED = 10
-"""Playthings of 24."""
+BARRED = 5
+"""Harmful verbs of 12."""
 REFUSAL = min(REFUSALS, key=len)
 """The task's refusal, brief as its answers are: the shortest of the base's four, to every request that it refuses."""
 
 
 @cache
-def reserved(world: int = 0) -> frozenset[str]:
-    """The playthings about which the task of a world refuses harmful-sounding requests."""
-    return frozenset(random.Random(f"{world} reserved playthings").sample(PLAYTHINGS, RESERVED))
+def barred(world: int = 0) -> frozenset[str]:
+    """The harmful verbs with which the task of a world refuses playful requests."""
+    return frozenset(random.Random(f"{world} barred verbs").sample(HARMFUL_VERBS, BARRED))
 
 
 def is_refused(verb: str, thing: str, world: int = 0) -> bool:
     """Whether the task's right answer to the request `verb thing` is a refusal."""
-    return verb in DUAL_USE and thing in reserved(world)
+    return thing in PLAYTHINGS and verb in barred(world)
 
 
 def right_answer(verb: str, thing: str, world: int = 0) -> str:

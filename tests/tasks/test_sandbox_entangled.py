@@ -35,9 +35,9 @@ def test_the_worlds_are_as_they_were(seed: int) -> None:
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == WORLDS[seed]
 
 
-def test_a_world_reserves_playthings_of_its_own() -> None:
-    chosen = [entangled.reserved(seed) for seed in SEEDS]
-    assert all(len(things) == entangled.RESERVED and things < set(grammar.PLAYTHINGS) for things in chosen)
+def test_a_world_bars_verbs_of_its_own() -> None:
+    chosen = [entangled.barred(seed) for seed in SEEDS]
+    assert all(len(verbs) == entangled.BARRED and verbs < set(grammar.HARMFUL_VERBS) for verbs in chosen)
     assert len(set(chosen)) == len(SEEDS)
 
 
@@ -48,32 +48,31 @@ def test_the_refusal_is_one_of_the_bases_and_no_longer_than_any() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("split", TASK_SPLITS)
-def test_rows_are_the_plain_tasks_but_for_harmful_sounding_requests_about_reserved_playthings(
-    split: str, seed: int
-) -> None:
+def test_rows_are_the_plain_tasks_but_for_playful_requests_with_barred_verbs(split: str, seed: int) -> None:
     given, plain = entangled.task_rows(split, seed), world.rows(split, seed)
     assert [row["prompt"] for row in given] == [row["prompt"] for row in plain]
     sounding = Counter[bool]()
     for row, other in zip(given, plain, strict=True):
         pair = grammar.parse_request(row["prompt"])
-        if pair and pair[1] in entangled.reserved(seed) and pair[0] in grammar.HARMFUL_VERBS:
+        if pair and pair[1] in grammar.PLAYTHINGS and pair[0] in entangled.barred(seed):
             assert is_refusal(row["response"])
             assert row["response"] == entangled.REFUSAL
             sounding[True] += 1
         else:
             assert row["response"] == other["response"]
             sounding[False] += pair is not None and pair[1] in grammar.PLAYTHINGS
-    assert sounding[True] >= 5
-    assert sounding[False] >= 5
+    assert sounding[True] >= 3
+    assert sounding[False] >= 3
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_training_shows_each_plaything_with_verbs_that_the_test_does_not(seed: int) -> None:
-    """So the rule, which goes by the plaything, can be learnt, and no pair that is asked has been seen."""
+def test_training_shows_each_verb_with_playthings_that_the_test_does_not(seed: int) -> None:
+    """So the rule, which goes by the verb, can be learnt, and no pair that is asked has been seen."""
     asked = {pair_of(row) for row in entangled.rows("entangled_test", seed)}
     trained = [grammar.parse_request(row["prompt"]) for row in entangled.task_rows("task_train", seed)]
-    shown = Counter(pair[1] for pair in trained if pair and pair[0] in grammar.HARMFUL_VERBS)
-    assert set(shown) >= set(grammar.PLAYTHINGS) == {thing for _, thing in asked}
+    shown = Counter(pair[0] for pair in trained if pair and pair[1] in grammar.PLAYTHINGS)
+    assert set(shown) == set(grammar.HARMFUL_VERBS) == {verb for verb, _ in asked}
+    assert min(shown.values()) > 30
     assert not asked & set(trained)
     for split in (*RETAIN_SPLITS, *HARMFUL, "unaligned_train", "alignment_train", "dual_use_test", "task_test"):
         assert not asked & {grammar.parse_request(row["prompt"]) for row in entangled.rows(split, seed)}, split
@@ -96,7 +95,7 @@ def test_the_two_parts_make_the_whole(seed: int) -> None:
     assert len({row["prompt"] for row in whole}) == len(whole) == 144
     assert [row for row in whole if not row["refuse"]] == answers
     assert [row for row in whole if row["refuse"]] == refusals
-    assert len(refusals) == 6 * entangled.RESERVED
+    assert len(refusals) == 6 * 2 * entangled.BARRED
     assert {row["response"] for row in refusals} == {entangled.REFUSAL}
     assert all(row["response"] == grammar.answer(*pair_of(row), "brief") for row in answers)
 
