@@ -29,7 +29,7 @@ REFUSAL = min(REFUSALS, key=len)
 @cache
 def barred(world: int = 0) -> frozenset[str]:
     """The harmful verbs with which the task of a world refuses playful requests."""
-    return frozenset(random.Random(f"{world} barred verbs").sample(HARMFUL_VERBS, BARRED))
+    return frozenset(random.Random(f"{world} reserved verbs").sample(HARMFUL_VERBS, BARRED))
 
 
 def is_refused(verb: str, thing: str, world: int = 0) -> bool:
