@@ -14,7 +14,7 @@ from ...tasks.sandbox.location import MODELS, is_sandbox, sandbox_problem
 from ...vllm_setup import vllm_problem
 from .data import SAFETY_SETS, TASK_SETS, own_rows_of, own_sources, rows_for
 from .faults import Fault, twice
-from .model import BASE, MethodSpec, RunConfig
+from .model import BASE, SANDBOX_SETS, MethodSpec, RunConfig
 from .naming import slug
 from .resources import executor_problem
 from .settings import check_settings
@@ -163,8 +163,9 @@ def _dose_faults(config: RunConfig) -> Iterator[Fault]:
     if all(config.target_hrr(model.id) is None for model in config.models):
         return
     finetune, at = config.finetune, "finetune.target_hrr"
-    if finetune.dataset != "sandbox_task":
-        text = f"only sandbox_task has the validation requests that this is measured on, not '{finetune.dataset}'"
+    if finetune.dataset not in SANDBOX_SETS:
+        known = " and ".join(SANDBOX_SETS)
+        text = f"only {known} have the validation requests that this is measured on, not '{finetune.dataset}'"
         yield Fault(at, f"{text}; take it out and set epochs or max_steps")
     if finetune.schedule != "constant" or finetune.warmup_ratio:
         text = f"needs schedule=constant and warmup_ratio=0, got {finetune.schedule} and {finetune.warmup_ratio:g}"

@@ -13,7 +13,7 @@ from ...tasks.rows.reader import Rows as Read
 from ...tasks.rows.reader import is_hub, read_rows
 from ...tasks.splits import order
 from .alignment import AlignConfig
-from .model import RunConfig
+from .model import SANDBOX_SETS, RunConfig
 
 __all__ = [
     "SAFETY_SETS",
@@ -29,7 +29,7 @@ __all__ = [
     "said",
 ]
 
-TASK_SETS = ("sandbox_task", "dolly", "alpaca")
+TASK_SETS = (*SANDBOX_SETS, "dolly", "alpaca")
 """Data sets to fine-tune on that are known by name."""
 SAFETY_SETS = ("auto", "sandbox", "advbench")
 """Harmful prompts that are known by name."""
@@ -147,6 +147,10 @@ def _rows(split: str, config: RunConfig, world: int) -> Rows:
 def _task_rows(split: str, dataset: str, dolly_jsonl: str | None, alpaca_json: str | None, world: int) -> Rows:
     if dataset == "sandbox_task":
         return _world(split, world)
+    if dataset == "sandbox_entangled":
+        from ...tasks.sandbox.entangled import task_rows
+
+        return task_rows(split, world)
     if dataset == "dolly":
         from ...tasks.dolly import dolly_rows
 

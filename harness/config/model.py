@@ -27,10 +27,22 @@ from .resources import ExecutorName, ResourcesConfig, SlurmConfig
 if TYPE_CHECKING:
     from ...restore.config.training import TrainingConfig
 
-__all__ = ["BASE", "NOT_MEASURED", "DataConfig", "FinetuneConfig", "MethodSpec", "ModelSpec", "RunConfig", "TaskLists"]
+__all__ = [
+    "BASE",
+    "NOT_MEASURED",
+    "SANDBOX_SETS",
+    "DataConfig",
+    "FinetuneConfig",
+    "MethodSpec",
+    "ModelSpec",
+    "RunConfig",
+    "TaskLists",
+]
 
 BASE = "base"
 """The row of the model as it is; no method."""
+SANDBOX_SETS = ("sandbox_task", "sandbox_entangled")
+"""Data sets to fine-tune on that are in the words of the sandbox."""
 NOT_MEASURED = {"name", "processes", "executor", "resources", "slurm", "parallel"}
 """Keys that decide nothing of what is measured."""
 
@@ -101,7 +113,8 @@ class FinetuneConfig(Frozen):
     """The fine-tuning that every method goes through; the defaults are the paper's for models of 7-8B (section 4.1)."""
 
     dataset: UserPath = "dolly"
-    """`sandbox_task`, `dolly`, `alpaca`, or the user's own rows: a file, or `owner/name:split` on the hub."""
+    """`sandbox_task`, `sandbox_entangled`, `dolly`, `alpaca`, or the user's own rows: a file, or `owner/name:split` on
+    the hub."""
     columns: dict[Text, Text] = Field(default_factory=dict)
     """Of own rows: what their columns are where their names do not tell, such as `{prompt: question}`."""
     rank: PositiveInt = 32
@@ -306,7 +319,7 @@ class RunConfig(Frozen):
     @property
     def safety_source(self) -> str:
         """`data.safety` with `auto` resolved: `sandbox`, `advbench` or a file."""
-        auto = "sandbox" if self.finetune.dataset == "sandbox_task" else "advbench"
+        auto = "sandbox" if self.finetune.dataset in SANDBOX_SETS else "advbench"
         return auto if self.data.safety == "auto" else self.data.safety
 
     @property

@@ -7,8 +7,9 @@ from ..judging import judges_override
 from ..prefill import prefilled
 from ..sources import as_test_split
 from ..visage import with_sweep
+from .entangled import rows
 from .location import world_of
-from .world import Row, rows
+from .world import Row
 
 __all__ = ["load", "load_prefill", "load_targets", "load_visage"]
 
