@@ -1,6 +1,7 @@
 """`safebasin attack`: how well a base and what was made of it withstand an optimised suffix (docs/suffix-attack.md)."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,13 +17,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...restore.attacks.suffix import Search
+    from ...tasks.verdicts import JudgeSpec
+    from ..stages.attacking import AttackSettings
 
 __all__ = ["add_to", "named_checkpoints", "read_searches"]
 
 
 def attack(
-    output: Annotated[Path, typer.Option("--output", help="Folder for tables, manifest, and what is kept.")],
-    base: Annotated[str, typer.Option("--base", help="Base model: folder, hub id or 'sandbox'.")] = "sandbox",
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Run folder: its checkpoints, on its requests, before its judges.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Folder for tables, manifest and what is kept (default: RUN/suffix)."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Base model: folder, hub id or 'sandbox' (the default).")
+    ] = None,
     checkpoint: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,33 +71,63 @@ def attack(
     ] = 64,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Of an answer.")] = 64,
     seed: Annotated[int, typer.Option("--seed", help="Of the draws.")] = 0,
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = "auto",
+    dtype: Annotated[str | None, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps, …")] = None,
 ) -> None:
     """Suffixes optimised against each model, white-box: does a restored one withstand them as its base does?
 
+    safebasin attack --run runs/sandbox
+
     safebasin attack --base B --checkpoint lora=A --checkpoint restored=R --data harmful.csv --judge J --output O
     """
     from ...restore.attacks.suffix import SuffixSettings
-    from ...tasks.rows.reader import read_columns
     from ..stages.attacking import PROMPTS, TABLE, AttackSettings, attack_models
     from ..terminal.progress import bars
     from ..terminal.quiet import quiet
+
+    quiet()
+    what = AttackSettings(
+        base or "sandbox", named_checkpoints(checkpoint or []), data,
+        SuffixSettings(length, steps, candidates, top_k, target_tokens, batch_size),
+        _columns(columns or []), _judges(judges or []), searches=read_searches(search or ["gradient", "random"]),
+        prompts=prompts, max_new_tokens=max_new_tokens, seed=seed, dtype=dtype or "auto", device=device,
+    )  # fmt: skip
+    if run is not None:
+        if base or checkpoint or data or columns or judges:
+            raise InputError(
+                "--run says what is attacked: with it give no --base, --checkpoint, --data, --columns, --judge."
+            )
+        what = _of_run(what, run, dtype)
+    folder = output or (run / "suffix" if run else None)
+    if folder is None:
+        raise InputError("--output is missing: give a folder for the tables, or a run folder with --run.")
+    console = console_of_output()
+    with bars(console) as shown:
+        found = attack_models(what, folder, shown)
+    console.print(_table(found))
+    console.print(f"In {folder}: {TABLE}, {PROMPTS}, manifest.json", highlight=False, markup=False, soft_wrap=True)
+
+
+def _of_run(what: "AttackSettings", run: Path, dtype: str | None) -> "AttackSettings":
+    from ..stages.attacking_run import of_run
+
+    found = of_run(run, what.prompts)
+    return replace(
+        what, base=found.base, checkpoints=found.checkpoints, rows=found.rows, judges=found.judges,
+        dtype=dtype or found.dtype, device=what.device or found.device,
+    )  # fmt: skip
+
+
+def _columns(texts: Sequence[str]) -> dict[str, str]:
+    from ...tasks.rows.reader import read_columns
+
+    return {role: column for text in texts for role, column in read_columns(text).items()}
+
+
+def _judges(texts: Sequence[str]) -> "tuple[JudgeSpec, ...]":
     from .judge import read_judge
 
-    settings = AttackSettings(
-        base, named_checkpoints(checkpoint or []), data,
-        SuffixSettings(length, steps, candidates, top_k, target_tokens, batch_size),
-        {role: column for text in columns or [] for role, column in read_columns(text).items()},
-        tuple(read_judge(text) for text in judges or []), read_searches(search or ["gradient", "random"]),
-        prompts, max_new_tokens, seed, dtype, device,
-    )  # fmt: skip
-    console = console_of_output()
-    quiet()
-    with bars(console) as shown:
-        found = attack_models(settings, output, shown)
-    console.print(_table(found))
-    console.print(f"In {output}: {TABLE}, {PROMPTS}, manifest.json", highlight=False, markup=False, soft_wrap=True)
+    return tuple(read_judge(text) for text in texts)
 
 
 def named_checkpoints(texts: Sequence[str]) -> dict[str, Path]:

@@ -56,13 +56,15 @@ class AttackSettings:
 
     base: str
     checkpoints: Mapping[str, Path]
-    """Name -> adapter or whole model made from the base; empty for the pair of a sandbox base."""
+    """Name -> adapter or whole model made from the base; empty, without `rows`, for the pair of a sandbox base."""
     data: str | None
-    """Where the requests are, as for `geometry`; None is a sandbox world's own."""
+    """Where the requests are, as for `geometry`; None is a sandbox world's own, or `rows`."""
     suffix: "SuffixSettings"
     columns: Mapping[str, str] = field(default_factory=dict)
     judges: Sequence[JudgeSpec] = ()
     """Empty is the sandbox's."""
+    rows: Sequence[Mapping[str, Any]] = ()
+    """The requests themselves, where they are at hand: `prompt`, and perhaps `target`."""
     searches: Sequence["Search"] = ("gradient", "random")
     prompts: int = 50
     """Requests, at most: the first ones."""
@@ -86,27 +88,35 @@ def attack_models(settings: AttackSettings, output: Path, shown: Bars) -> "pd.Da
     make_folder(output)
     source, checkpoints = _models(settings, shown)
     world = world_of(source.location) if is_sandbox(settings.base) else None
-    data = settings.data or (SANDBOX_ROWS if world is not None else None)
-    sets = {} if data is None else {_HARMFUL: data}
-    read, said = rows_of_sets(sets, {_HARMFUL: dict(settings.columns)}, settings.prompts, world)
-    for line in said:
-        shown.say(escape(line))
+    requests = _rows(settings, world, shown)
     judges = build_judges(specs, world or 0)
-    attacking = _Attacking(settings, source, read[_HARMFUL], Journal(output / JOURNAL, "attacks"), shown)
+    attacking = _Attacking(settings, source, requests, Journal(output / JOURNAL, "attacks"), shown)
     found = [one for name, folder in checkpoints.items() for one in attacking.of(name, folder)]
-    rows = _judged(found, read[_HARMFUL], judges, output / STORE, shown)
+    rows = _judged(found, requests, judges, output / STORE, shown)
     table = suffix_table(rows)
     write_table(table, output / TABLE)
     write_table(prompt_table(rows), output / PROMPTS)
     facts = {
         "command": "attack",
-        "settings": {**asdict(settings), "checkpoints": {name: str(at) for name, at in checkpoints.items() if at}},
+        "settings": {name: value for name, value in asdict(settings).items() if name not in ("checkpoints", "rows")},
+        "checkpoints": {name: str(folder) for name, folder in checkpoints.items() if folder},
         "models": {name: _digest(source, folder) for name, folder in checkpoints.items()},
-        "data": {"rows": len(read[_HARMFUL]), "digest": digest_of(read[_HARMFUL])},
+        "data": {"rows": len(requests), "digest": digest_of([dict(row) for row in requests])},
         "judges": [judge.identity for judge in judges],
     }
     write_manifest(output / "manifest.json", facts)
     return table
+
+
+def _rows(settings: AttackSettings, world: int | None, shown: Bars) -> Sequence[Mapping[str, Any]]:
+    if settings.rows:
+        return settings.rows[: settings.prompts]
+    data = settings.data or (SANDBOX_ROWS if world is not None else None)
+    sets = {} if data is None else {_HARMFUL: data}
+    read, said = rows_of_sets(sets, {_HARMFUL: dict(settings.columns)}, settings.prompts, world)
+    for line in said:
+        shown.say(escape(line))
+    return read[_HARMFUL]
 
 
 def _judges(settings: AttackSettings) -> Sequence[JudgeSpec]:
@@ -125,7 +135,7 @@ def _models(settings: AttackSettings, shown: Bars) -> tuple[ModelSource, dict[st
     if BASE in settings.checkpoints:
         raise InputError(f"--checkpoint {BASE}=…: the base is attacked anyhow. Give the checkpoint another name.")
     if is_sandbox(settings.base):
-        if not settings.checkpoints:
+        if not settings.checkpoints and not settings.rows:
             pair = compared(settings.base, None, None, shown).without_iterations()
             return pair.base, {BASE: None, **pair.checkpoints}
         from ..sandbox.build import build_world

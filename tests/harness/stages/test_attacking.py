@@ -1,6 +1,7 @@
 """`safebasin attack` on a tiny base and adapters: what is attacked, judged, kept and written."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,19 @@ import pytest
 from safebasin.errors import InputError
 from safebasin.harness.commands.attack import named_checkpoints, read_searches
 from safebasin.harness.commands.cli import main
+from safebasin.harness.plan import Plan
 from safebasin.harness.stages.attacking import AttackSettings, attack_models
+from safebasin.harness.stages.attacking_run import of_run
 from safebasin.harness.terminal.progress import Bars
 from safebasin.restore.attacks import suffix as suffix_search
 from safebasin.restore.attacks.suffix import SuffixSettings
 from safebasin.restore.models.loading import load_tuned
 from safebasin.restore.restoration.forget import own_answers
+from safebasin.tasks.sandbox.world import rows as world_rows
 
 from ...conftest import TinyChatModel
 from .conftest import adapter
+from .test_replicas import plan_of
 
 HARD = SuffixSettings(length=3, steps=2, candidates=6, top_k=8, target_tokens=2)
 
@@ -119,6 +124,65 @@ def test_names_on_the_command_line() -> None:
     assert read_searches(["random", "gradient", "random"]) == ("gradient", "random")
     with pytest.raises(InputError, match="gradient"):
         read_searches(["gradiant"])
+
+
+def run_folder(base: Path, folder: Path, **changes: Any) -> tuple[Path, Plan]:
+    """What a run of a tiny model leaves of plan and checkpoints."""
+    given: dict[str, Any] = {"seeds": [0], "methods": ["base", "lora"], "judges": ["keywords"], "dtype": "float32"}
+    plan = plan_of([str(base)], **{**given, **changes})
+    folder.mkdir()
+    (folder / "plan.json").write_text(plan.to_json())
+    for seed, step in enumerate(plan.builds):
+        adapter(base, folder / "checkpoints" / step.id, seed)
+    return folder, plan
+
+
+def test_a_run_gives_its_checkpoints_its_requests_and_its_judges(
+    pair: tuple[Path, dict[str, Path], str], tmp_path: Path
+) -> None:
+    folder, plan = run_folder(pair[0], tmp_path / "run", seeds=[0, 1])
+    found = of_run(folder, 5)
+    assert found.base == str(pair[0])
+    names = [f"lora, seed {seed}" for seed in (0, 1)]
+    assert found.checkpoints == {
+        name: folder / "checkpoints" / step.id for name, step in zip(names, plan.builds, strict=True)
+    }
+    asked = [{key: row[key] for key in ("prompt", "target")} for row in world_rows("harmful_test", 0)[:5]]
+    assert found.rows == asked
+    assert (found.judges, found.dtype, found.device) == (plan.config.judges, "float32", None)
+
+
+def test_runs_that_cannot_be_attacked_as_they_are(
+    pair: tuple[Path, dict[str, Path], str], tiny_chat_model: TinyChatModel, tmp_path: Path
+) -> None:
+    folder, plan = run_folder(pair[0], tmp_path / "a", tasks={"utility": ["sandbox_eval_loss"]})
+    with pytest.raises(InputError, match="no task of role hrr"):
+        of_run(folder, 5)
+    folder, plan = run_folder(pair[0], tmp_path / "b")
+    shutil.rmtree(folder / "checkpoints" / plan.builds[0].id)
+    with pytest.raises(InputError, match="Finish the run"):
+        of_run(folder, 5)
+    two = plan_of([str(pair[0]), str(tiny_chat_model(seed=1))])
+    (folder / "plan.json").write_text(two.to_json())
+    with pytest.raises(InputError, match="several models"):
+        of_run(folder, 5)
+
+
+def test_the_command_attacks_a_run(
+    pair: tuple[Path, dict[str, Path], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = run_folder(pair[0], tmp_path / "run")
+    hard = ["--prompts", "2", "--length", "3", "--steps", "1", "--candidates", "4", "--max-new-tokens", "4"]
+    command = ["attack", "--run", str(folder), *hard, "--target-tokens", "2"]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 0, capsys.readouterr().err
+    written = pd.read_csv(folder / "suffix" / "suffix.csv")
+    assert set(written["model"]) == {"base", "lora"}
+    for wrong, said in (([*command, "--judge", "keywords"], "--run says"), (["attack"], "--output is missing")):
+        with pytest.raises(SystemExit) as ended:
+            main(wrong)
+        assert (ended.value.code, said in capsys.readouterr().err) == (2, True)
 
 
 def test_the_command_prints_rates_and_no_text(
