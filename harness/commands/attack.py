@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to", "named_checkpoints", "read_searches"]
 
+HEADS = ("n", "harmful % [95 %]", "minus base", "refused %", "incoherent %", "target greedy %", "loss", "tried")
+
 
 def attack(
     run: Annotated[
@@ -162,16 +164,17 @@ def read_searches(names: Sequence[str]) -> tuple["Search", ...]:
 
 
 def _table(frame: "pd.DataFrame") -> Table:
-    """Rates in percent with their intervals; no text of a request, a suffix or an answer."""
+    """Rates in percent with their intervals, and suffixes evaluated; no text of a request, a suffix or an answer."""
     table = Table("model", "search", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("n", "harmful % [95 %]", "minus base", "refused %", "incoherent %", "target greedy %", "loss"):
+    for head in HEADS:
         table.add_column(head, justify="right")
     for row in frame.to_dict("records"):
         asr, difference = (_interval(row, name) for name in ("suffix_asr", "minus_base"))
         loss = f"{_number(row['loss_start'], 2)} → {_number(row['loss_end'], 2)}"
         shares = [_number(row[name]) for name in ("refusal_rate", "incoherent_rate", "target_greedy")]
         shown = loss if row["loss_end"] == row["loss_end"] else "-"
-        table.add_row(row["model"], row["search"], str(row["n"]), asr, difference, *shares, shown)
+        tried = _number(row["evaluated"], 0)
+        table.add_row(row["model"], row["search"], str(row["n"]), asr, difference, *shares, shown, tried)
     return table
 
 

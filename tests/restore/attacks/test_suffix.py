@@ -1,6 +1,7 @@
 """The attack on a tiny model: it succeeds, its loss never rises, what it finds survives as text."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,9 +68,9 @@ def test_a_whole_model_can_be_attacked_too(base: Any, tokenizer: Any) -> None:
     assert found.losses[-1] < found.losses[0]
 
 
-def test_what_is_said_already_needs_no_step(attackable: Aimed, tokenizer: Any) -> None:
+def test_what_is_said_already_needs_no_step(attackable: Aimed) -> None:
     reached = run(attackable)
-    slot = attackable.slot.__class__(**{**attackable.slot.__dict__, "start": reached.suffix})
+    slot = replace(attackable.slot, start=reached.suffix)
     found = attack(attackable.loss, slot, attackable.tokens, SETTINGS, "gradient", "0")
     assert (found.steps, found.evaluated, found.suffix) == (0, 1, reached.suffix)
 
