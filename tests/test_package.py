@@ -16,7 +16,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "": [{"errors", "source", "vllm_setup"}, {"registry"}, {"results", "restore"}, {"judges"}, {"tasks"}, {"harness"}],
     "restore": [
         {"config", "models"}, {"losses", "method"}, {"curvature"}, {"restoration"},
-        {"api", "finetuning", "repair", "unlearning"}, {"alignment", "repairs"}, {"geometry", "methods"},
+        {"api", "finetuning", "repair", "unlearning"}, {"alignment", "repairs"}, {"attacks", "geometry", "methods"},
     ],
     "harness": [
         {"config", "store"}, {"engines", "plan", "sandbox"}, {"terminal"}, {"stages"}, {"state"}, {"pieces"},

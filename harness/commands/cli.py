@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from ...errors import InputError, StorageError, check_disk
 from ..terminal.console import safe_console
-from . import exporting, geometry, init, judging, review, statistics
+from . import attack, exporting, geometry, init, judging, review, statistics
 from . import store as store_commands
 from .shared import StoreOption, console_of_output
 
@@ -132,6 +132,7 @@ statistics.add_to(app)
 review.add_to(app)
 exporting.add_to(app)
 geometry.add_to(app)
+attack.add_to(app)
 store_commands.add_to(app)
 
 

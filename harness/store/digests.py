@@ -51,7 +51,6 @@ def code_digest(*names: str) -> str:
 
 
 def weights_code() -> str:
-    """Digest of the source that decides what a method writes: all of `restore` but its geometry, which only looks."""
-    return code_digest(
-        *(f"restore/{path.name}" for path in sorted((_PACKAGE / "restore").iterdir()) if path.name != "geometry")
-    )
+    """Digest of the source that decides what a method writes: all of `restore` but geometry and attacks, which look."""
+    names = sorted(path.name for path in (_PACKAGE / "restore").iterdir())
+    return code_digest(*(f"restore/{name}" for name in names if name not in ("attacks", "geometry")))

@@ -53,5 +53,5 @@ def test_what_only_looks_at_weights_does_not_count_for_them(tmp_path: Path, monk
 
     monkeypatch.setattr("safebasin.harness.store.digests._PACKAGE", tmp_path)
     methods = told("methods")
-    assert told("geometry") == methods != told("curvature")
+    assert told("geometry") == told("attacks") == methods != told("curvature")
     code_digest.cache_clear()
