@@ -90,7 +90,7 @@ def _differences(kept: pd.DataFrame) -> Chart:
     rows: list[Row] = [
         {
             "where": visible(f"{row['target']}: {row['set']}"), "kind": visible(row["target"]),
-            "value": row["difference"], "low": row["low"], "high": row["high"],
+            "value": row["difference"], "low": _told(row["low"]), "high": _told(row["high"]),
         }
         for row in kept.to_dict("records")
     ]  # fmt: skip
@@ -102,6 +102,11 @@ def _differences(kept: pd.DataFrame) -> Chart:
         "models. To the right of 0 harmful losses are the better preserved ones."
     )
     return Chart("Preserved?", "Harmful losses against others", caption, spec)
+
+
+def _told(value: float) -> float | None:
+    """A number that there is, for a chart."""
+    return value if value == value else None
 
 
 def _ranks(told: pd.DataFrame) -> Chart:

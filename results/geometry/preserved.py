@@ -74,6 +74,8 @@ def _of_target(table: pd.DataFrame, target: str) -> Iterator[dict[str, Any]]:
         first, second = _by_model(harmful), _by_model(other)
         draws = Resampling(*first.shape)
         found = compare((first, first), (second, second), draws)
+        if first.size == 1:  # nothing can be drawn, which is not to say that it is certain
+            found = found._replace(low=float("nan"), high=float("nan"))
         differences = harmful - other
         yield {
             "target": target, "set": name, "models": len(first), "cells": len(table),

@@ -53,6 +53,15 @@ def test_without_cells_the_rest_is_shown(tables: Tables, library: Path, tmp_path
     assert claim_page(tables[0], nothing, nothing, {}, tmp_path, library).is_file()
 
 
+def test_one_cell_is_a_dot_without_an_interval(library: Path, tmp_path: Path) -> None:
+    r = [{"model": "m", "seed": 0, "set": name, "target": "prompt", "partial": 0.5} for name in ("harmful", "task")]
+    kept, nothing = preserved(pd.DataFrame(r)), pd.DataFrame()
+    (chart,) = claim_charts(kept, nothing, nothing)
+    assert [(row["value"], row["low"], row["high"]) for row in values(chart)] == [(0, None, None)]
+    text = claim_page(kept, nothing, nothing, {}, tmp_path, library).read_text(encoding="utf-8")
+    assert "NaN" not in text.split('id="specs"')[1].split("</script>")[0]
+
+
 def test_names_in_the_page_do_nothing(tables: Tables, library: Path, tmp_path: Path) -> None:
     text = claim_page(*tables, {}, tmp_path, library).read_text(encoding="utf-8")
     assert "<b>two" not in text

@@ -59,6 +59,13 @@ def test_a_set_without_r_in_some_cell_is_left_out_and_r_of_1_is_finite() -> None
     assert preserved(correlations({("a", "prompt"): [0.5] * 3})).empty
 
 
+def test_of_one_cell_there_is_no_interval() -> None:
+    one = preserved(correlations({("harmful", "prompt"): [0.9], ("a", "prompt"): [0.5]})).iloc[0]
+    assert one["difference"] == pytest.approx(np.arctanh(0.9) - np.arctanh(0.5))
+    assert np.isnan([one["low"], one["high"]]).all()
+    assert one["p"] == 1
+
+
 def cells(x: np.ndarray, undone: np.ndarray, drift: np.ndarray, each: int = 1) -> pd.DataFrame:
     return pd.DataFrame(
         {
