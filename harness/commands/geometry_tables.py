@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def preserved_table(frame: "pd.DataFrame") -> Table:
     for row in frame.to_dict("records"):
         difference = f"{_r(row['difference'])} [{_r(row['low'])}, {_r(row['high'])}]"
         table.add_row(
-            row["target"], row["set"], str(row["models"]), _r(row["harmful"]), _r(row["other"]), difference,
+            row["target"], escape(row["set"]), str(row["models"]), _r(row["harmful"]), _r(row["other"]), difference,
             _r(row["p_holm"]),
         )  # fmt: skip
     return table
@@ -105,5 +106,5 @@ def predicted_table(frame: "pd.DataFrame") -> Table:
         table.add_column(head, justify="right")
     for row in frame.to_dict("records"):
         both = [f"{_r(row[k])} [{_r(row[f'{k}_low'])}, {_r(row[f'{k}_high'])}]" for k in ("rho", "given_drift")]
-        table.add_row(row["method"], row["predictor"], str(row["models"]), str(row["cells"]), *both)
+        table.add_row(escape(row["method"]), row["predictor"], str(row["models"]), str(row["cells"]), *both)
     return table

@@ -119,7 +119,8 @@ def _ranks(told: pd.DataFrame) -> Chart:
                     "kind": kind,
                     "method": visible(row["method"]),
                 }
-                rows.append(place | {"value": row[key], "low": row[f"{key}_low"], "high": row[f"{key}_high"]})
+                ends = {end: _told(row[f"{key}_{end}"]) for end in ("low", "high")}
+                rows.append(place | {"value": row[key], **ends})
     methods = list(dict.fromkeys(row["method"] for row in rows)) or [visible(str(told["method"].iloc[0]))]
     spec = _interval(
         rows,
