@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from ...errors import InputError
@@ -138,15 +139,10 @@ def named_checkpoints(texts: Sequence[str]) -> dict[str, Path]:
     Raises:
         InputError: one is of another form, or a name comes twice.
     """
-    found: dict[str, Path] = {}
-    for text in texts:
-        name, equals, folder = text.partition("=")
-        if not (equals and name.strip() and folder.strip()):
-            raise InputError(f"--checkpoint '{text}' is not of the form NAME=DIR, for example lora=runs/a/lora.")
-        if name.strip() in found:
-            raise InputError(f"--checkpoint names '{name.strip()}' twice. Give each a name of its own.")
-        found[name.strip()] = Path(folder.strip())
-    return found
+    from ..stages.geometry_rows import named_sources
+
+    folders = named_sources(texts, "--checkpoint", "NAME=DIR, for example lora=runs/a/lora")
+    return {name: Path(folder) for name, folder in folders.items()}
 
 
 def read_searches(names: Sequence[str]) -> tuple["Search", ...]:
@@ -174,7 +170,7 @@ def _table(frame: "pd.DataFrame") -> Table:
         shares = [_number(row[name]) for name in ("refusal_rate", "incoherent_rate", "target_greedy")]
         shown = loss if row["loss_end"] == row["loss_end"] else "-"
         tried = _number(row["evaluated"], 0)
-        table.add_row(row["model"], row["search"], str(row["n"]), asr, difference, *shares, shown, tried)
+        table.add_row(escape(row["model"]), row["search"], str(row["n"]), asr, difference, *shares, shown, tried)
     return table
 
 

@@ -1,6 +1,6 @@
 """`safebasin geometry`: what fine-tuning leaves of the base's losses, example by example and around the weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,10 +82,9 @@ def correlate(
     """Correlations of per-example losses."""
     from ..stages.correlating import Settings
     from ..stages.correlating import correlate as measure
-    from ..stages.geometry_rows import SANDBOX_SETS, named_columns, named_sources
+    from ..stages.geometry_rows import SANDBOX_SETS
 
-    sources = named_sources(data or [])
-    meant = named_columns(columns or [], [*(sources or SANDBOX_SETS)])
+    sources, meant = _sets(data, columns, SANDBOX_SETS)
     settings = Settings(
         base, tuned, restored, sources, meant, rows=rows, unrelated=unrelated, batch_size=batch_size,
         max_new_tokens=max_new_tokens, seed=seed, dtype=dtype, device=device,
@@ -117,12 +116,10 @@ def landscape(
     device: Device = None,
 ) -> None:
     """Losses around the weights."""
-    from ..stages.geometry_rows import named_columns, named_sources
     from ..stages.landscaping import DEFAULT_SETS, LandscapeSettings
     from ..stages.landscaping import landscape as take
 
-    sources = named_sources(data or [])
-    meant = named_columns(columns or [], [*(sources or DEFAULT_SETS)])
+    sources, meant = _sets(data, columns, DEFAULT_SETS)
     settings = LandscapeSettings(
         base, tuned, restored, sources, meant, rows=rows, points=points, reach=reach, seeds=seeds, scale=scale,
         batch_size=batch_size, max_new_tokens=max_new_tokens, dtype=dtype, device=device,
@@ -217,10 +214,9 @@ def claim(
     """The paper's claim over the fine-tunings of runs."""
     from ..stages.claiming import claim as ask
     from ..stages.correlating import NOTHING, Settings
-    from ..stages.geometry_rows import SANDBOX_SETS, named_columns, named_sources
+    from ..stages.geometry_rows import SANDBOX_SETS
 
-    sources = named_sources(data or [])
-    meant = named_columns(columns or [], [*(sources or SANDBOX_SETS)])
+    sources, meant = _sets(data, columns, SANDBOX_SETS)
     settings = Settings(
         "", None, None, sources, meant, rows=rows, unrelated=NOTHING, batch_size=batch_size,
         max_new_tokens=max_new_tokens, seed=seed, dtype=dtype, device=device,
@@ -247,11 +243,19 @@ def _given(
     device: str | None,
 ) -> "Given":
     from ..stages.geometry_restoring import ROLES, Given
+
+    sources, meant = _sets(data, columns, ROLES)
+    return Given(base, tuned, sources, meant, rows, batch_size, seed, dtype, device)
+
+
+def _sets(
+    data: list[str] | None, columns: list[str] | None, own: Iterable[str]
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Sets by name and their columns, as the options give them; without `data` the columns are of the sandbox's own."""
     from ..stages.geometry_rows import named_columns, named_sources
 
     sources = named_sources(data or [])
-    meant = named_columns(columns or [], [*(sources or ROLES)])
-    return Given(base, tuned, sources, meant, rows, batch_size, seed, dtype, device)
+    return sources, named_columns(columns or [], [*(sources or own)])
 
 
 @contextmanager

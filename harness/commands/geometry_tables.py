@@ -47,7 +47,7 @@ def structures_table(frame: "pd.DataFrame") -> Table:
         table.add_column(head, justify="right")
     for row in frame.to_dict("records"):
         numbers = ["-" if row[name] != row[name] else f"{row[name]:.2f}" for name in ("signed", "absolute", "rough")]
-        table.add_row(row["set"], row["compared"], str(row["draw"] or "both"), *numbers, f"{row['spread']:.3g}")
+        table.add_row(escape(row["set"]), row["compared"], str(row["draw"] or "both"), *numbers, f"{row['spread']:.3g}")
     return table
 
 
@@ -61,7 +61,7 @@ def correlations_table(frame: "pd.DataFrame") -> Table:
     for row in shown.to_dict("records"):
         interval = f"{_r(row['pearson'])} [{_r(row['pearson_low'])}, {_r(row['pearson_high'])}]"
         others = [_r(row[name]) for name in ("spearman", "partial", "matched", "shuffled")]
-        table.add_row(*(row[name] for name in ("set", "target", "model")), str(row["n"]), interval, *others)
+        table.add_row(*(escape(row[name]) for name in ("set", "target", "model")), str(row["n"]), interval, *others)
     return table
 
 

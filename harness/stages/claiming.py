@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -22,9 +21,6 @@ from .geometry_pair import TUNED
 from .loaded import load_run
 from .manifest import write_manifest
 from .worlds import build_worlds
-
-if TYPE_CHECKING:
-    from .models import ModelSource
 
 __all__ = ["CELLS", "CORRELATIONS", "PREDICTED", "PRESERVED", "Claimed", "claim"]
 
@@ -50,7 +46,6 @@ class _Tuned:
     row: Row
     base: str
     """What `geometry correlate` is given."""
-    source: "ModelSource"
     folder: Path
     """Of its checkpoint."""
 
@@ -127,7 +122,7 @@ def _tuned_of(plan: Plan, run: Path, board: pd.DataFrame, label: str) -> Iterato
                 "losses would be of other weights. Run it again."
             )
         base = row.model if is_sandbox(row.model) else source.location
-        yield _Tuned(row, base, source, run / "checkpoints" / str(row.build))
+        yield _Tuned(row, base, run / "checkpoints" / str(row.build))
 
 
 def _cells(board: pd.DataFrame, row: Row, correlations: pd.DataFrame) -> Iterator[Mapping[str, object]]:

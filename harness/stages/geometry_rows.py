@@ -59,8 +59,15 @@ KNOWN: dict[str, Callable[[], Rows]] = {
 """Data sets that the tasks know, by name and by hub id: held-out rows, on the commit that the tasks use."""
 
 
-def named_sources(texts: Sequence[str]) -> dict[str, str]:
+def named_sources(
+    texts: Sequence[str], option: str = "--data", form: str = "NAME=SOURCE, for example harmful=requests.csv"
+) -> dict[str, str]:
     """Reads `harmful=FILE` of each text.
+
+    Args:
+        texts: as they are on the command line.
+        option: whose they are, and its `form`; for errors.
+        form: see there.
 
     Raises:
         InputError: one is of another form, or a name comes twice.
@@ -69,9 +76,9 @@ def named_sources(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, source = text.partition("=")
         if not (equals and name.strip() and source.strip()):
-            raise InputError(f"--data '{text}' is not of the form NAME=SOURCE, for example harmful=requests.csv.")
+            raise InputError(f"{option} '{text}' is not of the form {form}.")
         if name.strip() in found:
-            raise InputError(f"--data names the set '{name.strip()}' twice. Give each set a name of its own.")
+            raise InputError(f"{option} names '{name.strip()}' twice. Give each a name of its own.")
         found[name.strip()] = source.strip()
     return found
 

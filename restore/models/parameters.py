@@ -109,11 +109,11 @@ class FlatParameters:
         self._remembered = self.snapshot()
 
     @contextmanager
-    def as_remembered(self) -> Iterator[Snapshot]:
+    def as_remembered(self) -> Iterator[None]:
         """Within the block the parameters are those of the last `remember`; then, bit for bit, what they were."""
-        with self.preserved() as snapshot:
+        with self.preserved():
             self.restore(self._remembered)
-            yield snapshot
+            yield
 
     @contextmanager
     def preserved(self) -> Iterator[Snapshot]:

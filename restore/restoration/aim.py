@@ -49,8 +49,10 @@ def make_aim(losses: Losses, config: RestoreConfig, enough: Enough = lambda: Non
         InputError: the bound is a share of what fine-tuning gained on the retain check rows, and that is nothing.
     """
     fixed, epsilon = _fixed_terms(losses, config), _epsilon(losses, config)
-    losses.parameters.remember()
-    kind = TunedDivergence if config.retain_target == "tuned" else TokenMeanLoss
+    kind: type[TokenMeanLoss] = TokenMeanLoss
+    if config.retain_target == "tuned":
+        kind = TunedDivergence
+        losses.parameters.remember()
 
     def terms(iteration: int, values: Mapping[str, float], left: float) -> Sequence[Term]:
         weight = _retain_weight(fixed, values, left, epsilon, config)

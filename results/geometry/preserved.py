@@ -41,6 +41,7 @@ EDGE = 0.9999
 def preserved(correlations: pd.DataFrame) -> pd.DataFrame:
     """Harmful losses against those of each other set, r given length on the same kind of target, paired by cell.
 
+    Of each model as many fine-tunings are taken, the first by seed, as the model with the fewest has.
     Each r is taken as Fisher's z = artanh r. Intervals and tests of the difference are `hierarchy.compare`: models and
     their fine-tunings are drawn, p is the sign-flip test over models, corrected by Holm over all rows.
 
@@ -56,6 +57,8 @@ def preserved(correlations: pd.DataFrame) -> pd.DataFrame:
 
     table = correlations.assign(z=np.arctanh(correlations["partial"].clip(-EDGE, EDGE)))
     table = table.pivot(index=CELL, columns=["set", "target"], values="z").dropna(axis=1)
+    of_model = table.groupby(level="model", sort=False)
+    table = of_model.head(int(of_model.size().min())) if len(table) else table
     rows = [row for target in COMPARED if (HARMFUL, target) in table for row in _of_target(table, target)]
     found = pd.DataFrame(rows)
     if len(found):
@@ -64,32 +67,25 @@ def preserved(correlations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_target(table: pd.DataFrame, target: str) -> Iterator[dict[str, Any]]:
-    harmful = table[HARMFUL, target]
+    harmful, models = table[HARMFUL, target], table.index.get_level_values("model").nunique()
     wanted = COMPARED[target]
     names = [str(key[0]) for key in table.columns if key[1] == wanted and key[0] != HARMFUL]
     others = {name: table[name, wanted] for name in names}
     if len(names) > 1:
         others[ALL] = table[[(name, wanted) for name in names]].mean(axis=1)
     for name, other in others.items():
-        first, second = _by_model(harmful), _by_model(other)
+        first, second = (each.to_numpy(np.float64).reshape(models, -1) for each in (harmful, other))
         draws = Resampling(*first.shape)
         found = compare((first, first), (second, second), draws)
         if first.size == 1:  # nothing can be drawn, which is not to say that it is certain
             found = found._replace(low=float("nan"), high=float("nan"))
         differences = harmful - other
         yield {
-            "target": target, "set": name, "models": len(first), "cells": len(table),
+            "target": target, "set": name, "models": models, "cells": len(table),
             "harmful": float(np.tanh(harmful.mean())), "other": float(np.tanh(other.mean())),
             "difference": found.value, "low": found.low, "high": found.high, "p": found.p_worlds,
             "least": float(differences.min()), "most": float(differences.max()),
         }  # fmt: skip
-
-
-def _by_model(values: pd.Series) -> Vector:
-    """[models, fine-tunings], of as many fine-tunings as the model with the fewest has."""
-    groups = [group.to_numpy(np.float64) for _, group in values.groupby(level=0, sort=False)]
-    fewest = min(len(group) for group in groups)
-    return np.stack([group[:fewest] for group in groups])
 
 
 def predicted(cells: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:

@@ -2,68 +2,17 @@
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
-from safebasin import registry
 from safebasin.errors import InputError
 from safebasin.harness.config import task_checks
-from safebasin.harness.config.alignment import AlignConfig
-from safebasin.harness.config.data import aligned_safety_rows, benign_rows, rows_for, said
+from safebasin.harness.config.data import rows_for, said
 from safebasin.harness.config.load import RunConfig, load_config
 from safebasin.tasks.own_rows import load as loader
 
-MINIMAL = """
-models: [sandbox]
-methods: [base, lora]
-finetune: {dataset: sandbox_task}
-tasks: {safety: [sandbox_hrr], utility: [sandbox_facts]}
-judges: [keywords]
-"""
-
-
-@dataclass(frozen=True)
-class FakeLora:
-    name: ClassVar[str] = "lora"
-    stage: ClassVar[str] = "fine-tuning"
-
-
-@dataclass(frozen=True)
-class FakeCurvature:
-    name: ClassVar[str] = "curvature"
-    stage: ClassVar[str] = "post-hoc"
-    epsilon: float = 0.1
-    iterations: int = 3
-    layers: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.epsilon <= 0:
-            raise InputError(f"epsilon={self.epsilon} must be positive.")
-
-
-FAKES: dict[str, Any] = {"lora": FakeLora, "curvature": FakeCurvature}
-Load = Callable[..., RunConfig]
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Methods that are quick to import; and lm-eval's list of tasks without the seconds that it takes."""
-    available, load = registry.available, registry.load
-    monkeypatch.setattr(registry, "available", lambda group: FAKES if group == "methods" else available(group))
-    monkeypatch.setattr(registry, "load", lambda group, name: FAKES[name] if group == "methods" else load(group, name))
-    monkeypatch.setattr(task_checks, "lm_eval_tasks", lambda: frozenset({"boolq"}))
-
-
-@pytest.fixture
-def load(fakes: None, tmp_path: Path) -> Load:
-    def loaded(*overrides: str, text: str = MINIMAL) -> RunConfig:
-        (tmp_path / "run.yaml").write_text(text, encoding="utf-8")
-        return load_config(tmp_path / "run.yaml", overrides)
-
-    return loaded
+from .conftest import Load
 
 
 def test_defaults_are_those_of_the_training_loop(load: Load) -> None:
@@ -258,67 +207,6 @@ def test_paths_of_the_user(load: Load, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("MINE", str(tmp_path))
     for written in ("~/rows.csv", "$MINE/rows.csv", "${MINE}/rows.csv"):
         assert load(f"finetune.dataset={written}").finetune.dataset == os.fspath(tmp_path / "rows.csv")
-
-
-def test_an_alignment_takes_its_rows_from_those_to_fine_tune_on(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("prompt,response\n" + "".join(f"ask {i},say {i}\n" for i in range(20)))
-    own = f"finetune.dataset={tmp_path / 'rows.csv'}"
-    plain = load(own, "models=[sandbox]")
-    config = load(own, "models=[{id: sandbox, align: {benign_rows: 5}}]")
-    align = config.models[0].align
-    assert align is not None
-    taken = benign_rows(align, config)
-    assert len(taken) == 5
-    assert taken == benign_rows(align, config)
-    left = rows_for("task_train", config)
-    assert sorted([*taken, *left], key=str) == sorted(rows_for("task_train", plain), key=str)
-    assert rows_for("retain_1", config) == rows_for("retain_1", plain)
-    most = load(own, "models=[{id: sandbox, align: {}}]")
-    assert len(rows_for("task_train", most)) == 8  # no more than half is taken
-    named = load(own, f"models=[{{id: sandbox, align: {{benign: '{tmp_path / 'rows.csv'}[:3]'}}}}]")
-    assert [row["prompt"] for row in rows_for("task_train", named)] == [f"ask {i}" for i in range(3, 16)]
-    with pytest.raises(InputError, match=r"All 16 rows of the split 'task_train' are benign rows of the alignment"):
-        rows_for("task_train", load(own, f"models=[{{id: sandbox, align: {{benign: '{tmp_path / 'rows.csv'}'}}}}]"))
-
-
-@pytest.mark.parametrize("source", ["sandbox", "own"])
-def test_an_alignment_can_leave_safety_rows_to_the_methods(load: Load, tmp_path: Path, source: str) -> None:
-    (tmp_path / "ask.csv").write_text("prompt\n" + "".join(f"ask {i}\n" for i in range(80)))
-    safety = f"data.safety={tmp_path / 'ask.csv' if source == 'own' else source}"
-    splits = ("safety", "forget", "curvature_forget")
-    shared = load(safety, "models=[{id: sandbox, align: {}}]")
-    plain = load(safety, "models=[sandbox]")
-    assert aligned_safety_rows(AlignConfig(), shared) == rows_for("safety", plain)
-    assert [rows_for(split, shared) for split in splits] == [rows_for(split, plain) for split in splits]
-    parted = load(safety, "models=[{id: sandbox, align: {safety_rows: 20}}]")
-    align = parted.models[0].align
-    assert align is not None
-    taken = aligned_safety_rows(align, parted)
-    assert len(taken) == 20
-    assert sorted([*taken, *rows_for("safety", parted)], key=str) == sorted(rows_for("safety", plain), key=str)
-    prompts = [{row["prompt"] for row in rows_for(split, parted)} for split in splits]
-    assert not any({row["prompt"] for row in taken} & part for part in prompts)
-    assert len(prompts[1]) == 50
-    if source == "own":
-        assert prompts[1] | prompts[2] == prompts[0]
-        with pytest.raises(InputError, match=r"50 rows that no alignment takes; more than 50 are needed"):
-            rows_for("curvature_forget", load(safety, "models=[{id: sandbox, align: {safety_rows: 30}}]"))
-        with pytest.raises(InputError, match=r"align.safety_rows is 80, and there are 80. Leave some"):
-            rows_for("forget", load(safety, "models=[{id: sandbox, align: {safety_rows: 80}}]"))
-
-
-@pytest.mark.parametrize(
-    ("align", "message"),
-    [
-        ("{learning_rat: 1}", r"models.0.align.learning_rat: unknown key. Did you mean 'learning_rate'"),
-        ("{batch_size: 6}", r"models.0.align.batch_size: must be a multiple of micro_batch_size=4, got 6"),
-        ("{benign: nowhere.csv}", r"models.0.align.benign: There is no file 'nowhere.csv'"),
-        ("{answers: mine}", r"models.0.align.answers: must be one of|models.0.align.answers"),
-    ],
-)
-def test_what_is_wrong_with_an_alignment(load: Load, align: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        load(f"models=[{{id: sandbox, align: {align}}}]")
 
 
 def test_the_loss_on_own_rows_needs_rows(load: Load) -> None:

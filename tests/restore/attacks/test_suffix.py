@@ -48,6 +48,19 @@ def test_the_gradient_finds_more_than_as_many_draws_without_it(given: Aimed) -> 
     assert ends["gradient"] < ends["random"]
 
 
+def test_candidates_are_of_the_k_tokens_that_lower_the_loss_most_to_first_order(given: Aimed) -> None:
+    """One step with more draws than there are candidates evaluates all L k of them; found by sorting, not by topk."""
+    gradient, start = given.loss.gradient(given.slot.start, given.tokens), given.slot.start
+    least = [sorted(range(len(given.tokens)), key=lambda n, i=i: float(gradient[i, n]))[:3] for i in range(4)]
+    every = {(*start[:i], given.tokens[n], *start[i + 1 :]) for i in range(4) for n in least[i]} - {start}
+    allowed = [one for one in every if given.slot.admits(one)]
+    found = run(given, settings=SuffixSettings(length=4, steps=1, candidates=12, top_k=3))
+    assert found.evaluated == 1 + len(allowed)
+    losses = {one: scored.loss for one, scored in zip(allowed, given.loss.of(allowed), strict=True)}
+    before = given.loss.of([start])[0].loss
+    assert found.losses[-1] == pytest.approx(min(before, *losses.values()), rel=1e-5)
+
+
 def test_a_seed_decides_it(given: Aimed) -> None:
     settings = SuffixSettings(length=4, steps=4, candidates=8, top_k=16)
     assert run(given, settings=settings) == run(given, settings=settings)

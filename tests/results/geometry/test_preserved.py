@@ -51,6 +51,13 @@ def test_a_difference_of_one_sign_in_all_models_has_the_smallest_p_and_models_ar
     assert three["p"].item() == 2 / 2**3
 
 
+def test_of_each_model_as_many_fine_tunings_are_taken() -> None:
+    table = correlations({("harmful", "prompt"): [0.9, 0.1, 0.9, 0.1], ("a", "prompt"): [0.5] * 4}, seeds=2)
+    found = preserved(table[(table["model"] == "m0") | (table["seed"] == 0)]).iloc[0]
+    assert (found["models"], found["cells"]) == (2, 2)
+    assert found["difference"] == found["least"] == pytest.approx(np.arctanh(0.9) - np.arctanh(0.5))
+
+
 def test_a_set_without_r_in_some_cell_is_left_out_and_r_of_1_is_finite() -> None:
     values = {("harmful", "prompt"): [1.0, 1.0, 0.9], ("a", "prompt"): [0.5, np.nan, 0.5], ("b", "prompt"): [0.5] * 3}
     found = preserved(correlations(values))
