@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from safebasin.errors import InputError
+from safebasin.restore.attacks.slot import Slot
 from safebasin.restore.attacks.suffix import SEARCHES, Search, SuffixSettings, attack
 from safebasin.restore.losses.encoding import prompt_ids
 from safebasin.restore.models.loading import load_base
@@ -74,6 +75,18 @@ def test_the_best_single_replacement_is_found_where_all_are_evaluated(given: Aim
     least = min(scored.loss for scored in given.loss.of([one for one in every if given.slot.admits(one)]))
     settings = SuffixSettings(length=4, steps=1, candidates=len(every), top_k=len(given.tokens))
     assert run(given, settings=settings).losses[-1] == pytest.approx(least, rel=1e-5)
+
+
+def test_what_does_not_survive_as_text_is_never_evaluated(given: Aimed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny tokenizer lets every suffix through, so here the token that would be taken is refused."""
+    settings = SuffixSettings(length=4, steps=1, candidates=4 * len(given.tokens), top_k=len(given.tokens))
+    free = run(given, settings=settings)
+    (taken,) = (token for token, before in zip(free.suffix, given.slot.start, strict=True) if token != before)
+    monkeypatch.setattr(Slot, "admits", lambda slot, suffix: taken not in suffix)
+    found = run(given, settings=settings)
+    assert taken not in found.suffix
+    assert free.evaluated - found.evaluated >= 4  # as many places as it could have stood in
+    assert found.losses[-1] > free.losses[-1]
 
 
 def test_a_whole_model_can_be_attacked_too(base: Any, tokenizer: Any) -> None:
