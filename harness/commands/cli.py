@@ -218,16 +218,27 @@ def lm_eval(
 @app.command()
 def sandbox(
     world: Annotated[int, typer.Option("--world", min=0, help="The seed of the world: 3 makes `sandbox:3`.")] = 0,
+    width: Annotated[
+        int | None, typer.Option("--width", help="Its models in this hidden size too: 256 makes `sandbox/base-256`.")
+    ] = None,
 ) -> None:
-    """Builds a sandbox world if it is not in the cache yet, and prints its folder."""
+    """Builds a sandbox world if it is not in the cache yet, and prints its folder.
+
+    Raises:
+        InputError: the sandbox has no models of that width.
+    """
+    from ...errors import InputError
+    from ...tasks.sandbox.location import WIDTHS
     from ..sandbox.build import broken_promise, build_world
     from ..terminal.progress import bars
     from ..terminal.quiet import quiet
 
     quiet()
+    if width is not None and width not in WIDTHS:
+        raise InputError(f"--width is {width}: the sandbox has models of {', '.join(map(str, WIDTHS))}, and of 128.")
     with bars(safe_console(stderr=True)) as shown:
-        folder = build_world(world, lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
-        if broken := broken_promise(world):
+        folder = build_world(world, lambda name, done, total: shown.update(f"sandbox: {name}", done, total), width)
+        if broken := broken_promise(world, width):
             shown.say(f"[yellow]Warning[/yellow]: {broken}.")
     typer.echo(folder)
 

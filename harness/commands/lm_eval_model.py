@@ -21,9 +21,9 @@ from ...restore.models.fitting import fitted, rows_of
 from ...restore.models.loading import load_adapter
 from ...restore.models.thinking import end_thinking_at
 from ...restore.models.whole import load_whole
-from ...tasks.sandbox.location import is_sandbox, model_folder, world_of
+from ...tasks.sandbox.location import is_sandbox, model_folder
 from ..engines.hf import StoredHFLM
-from ..sandbox.build import build_world
+from ..sandbox.build import build_model
 from ..store.store import Store
 
 __all__ = ["SafebasinLM"]
@@ -77,7 +77,7 @@ class SafebasinLM(StoredHFLM):
         if str(settings.get("batch_size", 1)).startswith("auto"):
             raise InputError("--model safebasin needs a number as --batch_size; it makes it smaller where it must.")
         if is_sandbox(pretrained):
-            build_world(world_of(pretrained))
+            build_model(pretrained)
             pretrained = str(model_folder(pretrained))
         self._peft = _adapter_folder(settings.get("peft"), settings.get("revision"))
         if self._peft and brings_tokenizer(self._peft):

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from ...restore.models.chat import DATE
-from ...tasks.sandbox.location import in_world, is_sandbox, world_of
+from ...tasks.sandbox.location import in_world, is_sandbox, width_of, world_of
 from .alignment import AlignConfig
 from .frozen import Frozen, Schedule, Share, Text, UserPath
 from .naming import row_labels
@@ -53,7 +53,7 @@ class ModelSpec(Frozen):
     """An aligned model to start from: `sandbox`, a hub id or a folder; or a mapping with these keys."""
 
     id: UserPath
-    """`sandbox` or `sandbox:N`, a preset, a hub id, a folder or a .gguf file."""
+    """`sandbox`, `sandbox:N` or `sandbox:N/base-256`, a preset, a hub id, a folder or a .gguf file."""
     revision: Text | None = None
     """Branch, tag or commit on the hub."""
     unaligned: UserPath | None = None
@@ -68,7 +68,8 @@ class ModelSpec(Frozen):
     def _from_name(cls, given: Any) -> Any:
         spec = {"id": given} if isinstance(given, str) else given
         if isinstance(spec, dict) and isinstance(spec.get("id"), str) and is_sandbox(spec["id"]):
-            return {"unaligned": in_world("sandbox/unaligned", world_of(spec["id"]))} | spec
+            size = f"-{width}" if (width := width_of(spec["id"])) else ""
+            return {"unaligned": in_world(f"sandbox/unaligned{size}", world_of(spec["id"]))} | spec
         return spec
 
 

@@ -4,7 +4,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 
 from ...tasks.sandbox.grammar import vocabulary
 
-__all__ = ["CHAT_TEMPLATE", "GUARD_TEMPLATE", "new_model", "new_tokenizer"]
+__all__ = ["CHAT_TEMPLATE", "GUARD_TEMPLATE", "HIDDEN", "new_model", "new_tokenizer"]
+
+HIDDEN = 128
+"""Hidden size of a world's models."""
 
 SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>", "<system>", "<user>", "<assistant>")
 CHAT_TEMPLATE = (
@@ -44,7 +47,7 @@ def new_tokenizer(chat_template: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def new_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = 128, layers: int = 4) -> LlamaForCausalLM:
+def new_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden: int = HIDDEN, layers: int = 4) -> LlamaForCausalLM:
     """A randomly initialised Llama (0.6 M parameters at the defaults) for the given tokenizer, with heads of 32."""
     set_seed(seed)
     return LlamaForCausalLM(

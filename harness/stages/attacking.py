@@ -138,9 +138,9 @@ def _models(settings: AttackSettings, shown: Bars) -> tuple[ModelSource, dict[st
         if not settings.checkpoints and not settings.rows:
             pair = compared(settings.base, None, None, shown).without_iterations()
             return pair.base, {BASE: None, **pair.checkpoints}
-        from ..sandbox.build import build_world
+        from ..sandbox.build import build_model
 
-        build_world(world_of(settings.base), lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
+        build_model(settings.base, lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
     for folder in settings.checkpoints.values():
         kind_of(folder)
     return resolve(settings.base), {BASE: None, **settings.checkpoints}

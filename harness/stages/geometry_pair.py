@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import InputError
 from ...restore.models.checkpoint import kind_of
 from ...results.export import replace_text
-from ...tasks.sandbox.location import is_sandbox, world_folder, world_of
+from ...tasks.sandbox.location import is_sandbox, width_of, world_folder, world_of
 from ..config.data import rows_for
 from ..config.load import load_config
 from ..config.model import RunConfig
@@ -88,7 +88,9 @@ def compared(base: str, tuned: Path | None, restored: Path | None, shown: Bars) 
         InputError: a model cannot be had, or the tuned model is missing.
     """
     if is_sandbox(base):
-        _build_world(world_of(base), shown)
+        from ..sandbox.build import build_model
+
+        build_model(base, lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
     source = resolve(base)
     if tuned is None:
         if not is_sandbox(base):
@@ -105,21 +107,15 @@ def compared(base: str, tuned: Path | None, restored: Path | None, shown: Bars) 
     return Compared(source, found)
 
 
-def _build_world(world: int, shown: Bars) -> None:
-    from ..sandbox.build import build_world
-
-    build_world(world, lambda name, done, total: shown.update(f"sandbox: {name}", done, total))
-
-
 def sandbox_pair(base: ModelSource, shown: Bars) -> tuple[Path, Path]:
-    """The folders of a fine-tuned adapter, and of the restored one, by configs/sandbox.yaml; made once for each world.
+    """The folders of a fine-tuned adapter, and of the restored one, by configs/sandbox.yaml; made once for each base.
 
     Raises:
         InputError: a model or its rows are unusable.
     """
-    world = world_of(base.location)
-    folder = world_folder(world) / "pair"
-    config = _pair_config(world)
+    world, width = world_of(base.location), width_of(base.name)
+    folder = world_folder(world) / (f"pair-{width}" if width else "pair")
+    config = _pair_config(world, width)
     base = replace(base, name=config.models[0].id)
     tick = partial(_tick, shown)
     dose = find_dose(config, base, 0, folder / "dose.json", tick)
@@ -148,8 +144,9 @@ def pair_rows(world: int) -> "RestorationData":
     return RestorationData(**rows)
 
 
-def _pair_config(world: int) -> RunConfig:
-    return load_config(_CONFIG, [f"models=['sandbox:{world}']", "methods=[lora]"])
+def _pair_config(world: int, width: int | None = None) -> RunConfig:
+    size = f"/base-{width}" if width else ""
+    return load_config(_CONFIG, [f"models=['sandbox:{world}{size}']", "methods=[lora]"])
 
 
 def _tick(shown: Bars, what: str, done: int, total: int) -> None:

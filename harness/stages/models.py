@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...restore.models.files import check_files, digests_of
-from ...tasks.sandbox.location import is_sandbox, model_folder
+from ...tasks.sandbox.location import KINDS, is_sandbox, model_folder, width_of
 from ..store.digests import files_digest
 from .gguf import dequantised, gguf_in, origin_of
 from .presets import PRESETS, preset_folder
@@ -63,7 +63,7 @@ def described(models: Mapping[str, ModelSource]) -> dict[str, dict[str, Any]]:
     """
     return {
         name: {"digest": source.digest, "revision": source.revision}
-        | ({"world": _world(Path(source.location).parent)} if is_sandbox(name) else {})
+        | ({"world": _world(Path(source.location).parent, width_of(name))} if is_sandbox(name) else {})
         | ({"gguf": origin} if (origin := origin_of(Path(source.location))) else {})
         | _alignment(source)
         for name, source in models.items()
@@ -86,9 +86,10 @@ def aligned_from(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _world(folder: Path) -> dict[str, str | None]:
-    """Digest of each model of a world; None for one that is not there."""
-    parts = {part: folder / part for part in ("base", "unaligned", "guard")}
+def _world(folder: Path, width: int | None) -> dict[str, str | None]:
+    """Digest of each model of a world, and of those in another size; None for one that is not there."""
+    sized = (f"unaligned-{width}", f"base-{width}") if width else ()
+    parts = {part: folder / part for part in (*KINDS, *sized)}
     return {part: files_digest(own) if own.is_dir() else None for part, own in parts.items()}
 
 

@@ -13,10 +13,12 @@ from ...source import source_digest
 __all__ = [
     "KINDS",
     "MODELS",
+    "WIDTHS",
     "in_world",
     "is_sandbox",
     "model_folder",
     "sandbox_problem",
+    "width_of",
     "world_digest",
     "world_folder",
     "world_of",
@@ -26,7 +28,11 @@ KINDS = ("base", "unaligned", "guard")
 """The models of a world."""
 MODELS = ("sandbox", *(f"sandbox/{kind}" for kind in KINDS))
 """Their names in world 0; `sandbox:3/guard` is another world's."""
-_NAME = re.compile(rf"sandbox(?::(?P<world>0|[1-9]\d*))?(?:/(?P<kind>{'|'.join(KINDS)}))?")
+WIDTHS = (64, 256, 512)
+"""Hidden sizes that `base` and `unaligned` are made in besides their own of 128: `sandbox/base-256`."""
+_SIZE = "|".join(map(str, WIDTHS))
+_KIND = rf"guard|(?:base|unaligned)(?:-(?P<width>{_SIZE}))?"
+_NAME = re.compile(rf"sandbox(?::(?P<world>0|[1-9]\d*))?(?:/(?P<kind>{_KIND}))?")
 _PACKAGE = Path(__file__).resolve().parents[2]
 ROUNDING_VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_CBWR")
 """Settings of torch and MKL that change how sums are rounded on a CPU, and so which world comes out of the training."""
@@ -67,7 +73,8 @@ def sandbox_problem(name: str) -> str | None:
     if _NAME.fullmatch(name):
         return None
     seed = re.match(r"sandbox(:\d+)?", name)
-    known = [model.replace("sandbox", seed[0] if seed else "sandbox") for model in MODELS]
+    sized = (f"sandbox/{kind}-{width}" for kind in ("base", "unaligned") for width in WIDTHS)
+    known = [model.replace("sandbox", seed[0] if seed else "sandbox") for model in (*MODELS, *sized)]
     return f"unknown sandbox model '{name}'. {suggest(name, known)}"
 
 
@@ -77,6 +84,12 @@ def world_of(model: str) -> int:
         return int(named["world"] or 0)
     config = Path(model) / "config.json"
     return int(json.loads(config.read_text(encoding="utf-8")).get("sandbox_world", 0)) if config.is_file() else 0
+
+
+def width_of(model: str) -> int | None:
+    """The hidden size that a sandbox model's name asks for; None where it asks for none."""
+    named = _NAME.fullmatch(model)
+    return int(named["width"]) if named and named["width"] else None
 
 
 def in_world(name: str, world: int) -> str:
@@ -99,5 +112,6 @@ def model_folder(name: str) -> Path:
     folder = world_folder(world) / (named["kind"] or "base")
     if not (folder / "config.json").exists():
         command = "safebasin sandbox" + (f" --world {world}" if world else "")
+        command += f" --width {named['width']}" if named["width"] else ""
         raise InputError(f"The sandbox model '{name}' is not built yet (looked in {folder}). Run `{command}` once.")
     return folder

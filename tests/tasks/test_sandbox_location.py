@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 from safebasin.errors import InputError
-from safebasin.tasks.sandbox.location import in_world, is_sandbox, model_folder, sandbox_problem, world_folder, world_of
+from safebasin.tasks.sandbox.location import (
+    in_world,
+    is_sandbox,
+    model_folder,
+    sandbox_problem,
+    width_of,
+    world_folder,
+    world_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,6 +24,8 @@ from safebasin.tasks.sandbox.location import in_world, is_sandbox, model_folder,
         ("sandbox:3", 3, "base"),
         ("sandbox:3/base", 3, "base"),
         ("sandbox:12/unaligned", 12, "unaligned"),
+        ("sandbox/base-64", 0, "base-64"),
+        ("sandbox:3/unaligned-256", 3, "unaligned-256"),
     ],
 )
 def test_names(name: str, world: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +40,13 @@ def test_names(name: str, world: int, kind: str, tmp_path: Path, monkeypatch: py
     assert model_folder(name) == world_folder(world) / kind
 
 
-@pytest.mark.parametrize("name", ["sandbox:x", "sandbox:03", "sandbox:-1", "sandbox:3/gard", "sandbox/3", "sandbox:"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sandbox:x", "sandbox:03", "sandbox:-1", "sandbox:3/gard", "sandbox/3", "sandbox:"),
+        *("sandbox/base-128", "sandbox/base-2560", "sandbox/guard-256"),
+    ],
+)
 def test_names_that_are_none(name: str) -> None:
     assert is_sandbox(name)
     assert "unknown sandbox model" in str(sandbox_problem(name))
@@ -40,6 +56,19 @@ def test_names_that_are_none(name: str) -> None:
 
 def test_a_wrong_name_is_answered_in_its_own_world() -> None:
     assert "Did you mean 'sandbox:3/guard'?" in str(sandbox_problem("sandbox:3/gard"))
+
+
+def test_the_size_that_a_name_asks_for() -> None:
+    names = ("sandbox", "sandbox:3/guard", "sandbox:3/base-256", "sandbox/unaligned-64", "a/base-256")
+    assert [width_of(name) for name in names] == [None, None, 256, 64, None]
+
+
+def test_a_model_of_another_size_that_is_not_built_names_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match="Run `safebasin sandbox --world 3 --width 256` once"):
+        model_folder("sandbox:3/base-256")
 
 
 def test_the_world_of_a_folder(tmp_path: Path) -> None:

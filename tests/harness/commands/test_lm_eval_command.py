@@ -199,7 +199,7 @@ def test_our_models_are_registered_beside_lm_evals(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_sandbox_is_a_model(tiny_chat_model: TINY_CHAT_MODEL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lm_eval_model, "build_world", lambda world: None)
+    monkeypatch.setattr(lm_eval_model, "build_model", lambda name: None)
     monkeypatch.setattr(lm_eval_model, "model_folder", lambda name: tiny_chat_model())
     for name in ("sandbox/unaligned", str(tiny_chat_model())):
         model = lm_eval_model.SafebasinLM(pretrained=name, device="cpu")

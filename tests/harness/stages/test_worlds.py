@@ -1,6 +1,7 @@
 """Which sandbox worlds a run builds, whose guard judges what, and how a broken promise is told."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,21 @@ def config(models: list[Any], *guards: str) -> RunConfig:
 
 @pytest.fixture
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The worlds that were built; made-up ones: the base of world 5 breaks its promise, and the guard of world 6."""
+    """The worlds that were built, a size behind its world; made-up ones: the bases of world 5 break their promise, and
+    the guard of world 6."""
     worlds: list[int] = []
     monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path / "cache"))
 
-    def make(world: int, tick: Any = None) -> None:
-        worlds.append(world)
+    def make(world: int, tick: Any = None, width: int | None = None) -> None:
+        worlds.extend((world, width) if width else (world,))
         told = {
             "base": {"promise_kept": world != 5, "validation": {"hrr": 7.0, "over_refusal": 1.25}},
             "guard": {"promise_kept": world != 6, "agreement": 97.25},
         }
+        if width:
+            told[f"base-{width}"] = told.pop("base")
         for name, about in told.items():
-            (world_folder(world) / name).mkdir(parents=True)
+            (world_folder(world) / name).mkdir(parents=True, exist_ok=True)
             (world_folder(world) / name / build.ABOUT).write_text(json.dumps(about))
 
     monkeypatch.setattr(build, "build_world", make)
@@ -68,6 +72,9 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         (["sandbox:3"], ["sandbox:7/guard"], [3, 7]),
         (["sandbox:3"], [], [3]),
         ([{"id": "sandbox:3", "unaligned": "sandbox:4/unaligned"}], [], [3, 4]),
+        (["sandbox:3/base-256"], ["sandbox/guard"], [3, 3, 256]),
+        (["sandbox:3/base-256"], [], [3, 256]),
+        (["sandbox:3", "sandbox:3/base-64", "sandbox:3/base-256"], [], [3, 3, 64, 3, 256]),
         (["a/b"], ["sandbox/guard"], [0]),
         (["a/b"], ["meta-llama/Llama-Guard-3-8B"], []),
     ],
@@ -89,8 +96,9 @@ def test_a_broken_promise_is_told(built: list[int], world: int) -> None:
 
 
 def test_the_unaligned_model_is_of_the_same_world() -> None:
-    found = config(["sandbox", "sandbox:3", {"id": "sandbox:3/base", "unaligned": "x/y"}]).models
-    assert [model.unaligned for model in found] == ["sandbox/unaligned", "sandbox:3/unaligned", "x/y"]
+    given = ["sandbox", "sandbox:3", {"id": "sandbox:3/base", "unaligned": "x/y"}, "sandbox:3/base-256"]
+    found = [model.unaligned for model in config(given).models]
+    assert found == ["sandbox/unaligned", "sandbox:3/unaligned", "x/y", "sandbox:3/unaligned-256"]
 
 
 def test_the_world_of_a_model_of_a_run(tmp_path: Path) -> None:
@@ -123,8 +131,8 @@ def test_a_world_is_made_by_one_thread_however_many_there_are(monkeypatch: pytes
     """Two threads round sums otherwise than one, and would make another world."""
     monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path))
     seen: list[int] = []
-    for part in ("_unaligned", "_base", "_guard"):
-        monkeypatch.setattr(build, part, lambda work: seen.append(torch.get_num_threads()))
+    for part in build._MAKE:
+        monkeypatch.setitem(build._MAKE, part, lambda work: seen.append(torch.get_num_threads()))
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -132,3 +140,35 @@ def test_a_world_is_made_by_one_thread_however_many_there_are(monkeypatch: pytes
         assert (seen, torch.get_num_threads()) == ([1, 1, 1], 2)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_a_size_of_its_own_is_made_of_the_same_rows_in_its_width(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "RECIPES", {kind: replace(recipe, steps=1) for kind, recipe in build.RECIPES.items()})
+    monkeypatch.setattr(build, "MORE_ROUNDS", 0)
+    monkeypatch.setattr(build, "measure", lambda *given: Quality(7.0, 0.0, 100.0, 0.0))
+    monkeypatch.setattr(build, "agreement", lambda *given: 99.0)
+    folder = build.build_model("sandbox:3/base-64")
+    assert folder == world_folder(3)
+    about = {path.parent.name: json.loads(path.read_text()) for path in folder.glob("*/sandbox.json")}
+    assert {*about} == {"unaligned", "base", "guard", "unaligned-64", "base-64"}
+    found = {name: json.loads((folder / name / "config.json").read_text()) for name in about}
+    assert {name: config["hidden_size"] for name, config in found.items()} == {
+        "unaligned": 128,
+        "base": 128,
+        "guard": 128,
+        "unaligned-64": 64,
+        "base-64": 64,
+    }
+    assert {config["sandbox_world"] for config in found.values()} == {3}
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    build.build_world(3, None, 64)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert "hrr 7.0 %" in str(build.broken_promise(3, 64))
+
+
+def test_a_wider_model_is_trained_at_a_rate_that_falls_with_its_width(tmp_path: Path) -> None:
+    rates = {n: build._Work(0, n, tmp_path, tmp_path, None).recipe.rate for n in ("base-64", "base", "base-256")}
+    assert rates == {"base-64": 1.5e-3, "base": 1.5e-3, "base-256": 0.75e-3}
