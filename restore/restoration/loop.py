@@ -203,8 +203,11 @@ class _Restoration:
         before, gradient = descent(terms)
         self._note(before)
         gradient = self.aim.adjust(iteration, gradient)
+        known, estimating = self.aim.passes.rows, time.perf_counter()
         curvature = self._estimate(iteration, terms, gradient, begin)
         row: dict[str, Any] = {"iteration": iteration, "retain_loss_before": self.retain_loss}
+        row |= {"curvature_row_passes": self.aim.passes.rows - known}
+        row |= {"curvature_seconds": time.perf_counter() - estimating}
         row |= {f"{name}_before": value for name, value in before.items()}
         self.values = {term.name: before[term.name] for term in self.aim.fixed}
         ending, told = self._update(iteration, terms, before, gradient, curvature)

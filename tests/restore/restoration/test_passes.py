@@ -75,6 +75,9 @@ def test_nothing_but_the_formula_touches_the_model(
     assert len(result.record.probes) >= 12
     assert (sorted(passes.forward), sorted(passes.backward)) == formula(result, probed=3, forget=5, check=6)
     assert result.record.row_passes == pytest.approx(passes.rows)
+    rows = result.record.iterations
+    assert sum(row["curvature_row_passes"] for row in rows) == 2 * len(result.record.probes) * 3  # of the pairs alone
+    assert all(0 < row["curvature_seconds"] < row["seconds"] for row in rows)
 
 
 @pytest.fixture
