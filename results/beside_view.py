@@ -14,7 +14,7 @@ from .text import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
 
 __all__ = ["HEADERS", "LEFT", "NOTE", "TITLE", "counts", "lines", "render"]
 
@@ -79,7 +79,9 @@ def render(frame: pd.DataFrame, console: Console) -> None:
     )
     for header in HEADERS:
         # Text, not markup: brackets in names and headers are shown as they are.
-        table.add_column(Text(header), justify="left" if header in LEFT else "right", overflow="fold")
+        # Names may be folded over lines; numbers may not.
+        side: JustifyMethod = "left" if header in LEFT else "right"
+        table.add_column(Text(header), justify=side, overflow="fold", no_wrap=header not in LEFT)
     found = lines(frame)
     for cells in found[:SHOWN]:
         table.add_row(*map(Text, cells))
