@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InputError
+from ..registry import suggest
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    *("COLUMNS", "NUMBERS", "Number", "Pair", "audit_pairs", "differing", "published", "read_numbers"),
-    *("reachable", "repeated", "times"),
+    *("COLUMNS", "NUMBERS", "SECONDS", "Number", "Pair", "audit_pairs", "differing", "published", "read_numbers"),
+    *("reachable", "repeated", "table_path", "times"),
 ]
 
 COLUMNS = ("table", "group", "row", "column", "value", "unit")
@@ -31,6 +32,7 @@ OPTIONAL = ("part_of", "times", "same_as", "source")
 NUMBERS = (382, 200, 520)
 """AdvBench without the safety rows, as the paper says; a subset that would explain its halves; all of AdvBench."""
 SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600}
+"""Units of time."""
 SHARED = 3
 """Columns in which two rows must agree, at least, to be called repeated."""
 
@@ -77,6 +79,18 @@ class Pair(NamedTuple):
 def published() -> list[Path]:
     """The paper's tables that ship with the package."""
     return sorted((Path(__file__).parent / "published").glob("*.csv"))
+
+
+def table_path(name: str) -> Path:
+    """Where a table lies: one that ships, by its name, or a file.
+
+    Raises:
+        InputError: neither.
+    """
+    shipped = {path.stem: path for path in published()}
+    if name not in shipped and not Path(name).is_file():
+        raise InputError(f"no table '{name}' ships, and there is no such file. {suggest(name, shipped)}")
+    return shipped.get(name, Path(name))
 
 
 def read_numbers(path: Path) -> list[Number]:

@@ -82,6 +82,8 @@ class MethodResult:
     """By the name of the fine-tuning."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """``eval_loss`` in nats per token, and the utility metrics, in percent where they are rates."""
+    documents: Mapping[str, int] = field(default_factory=dict)
+    """Utility metric -> how many documents it is of."""
     safety_examples: int | None = None
     """How many safety examples the method was given."""
     minutes: float | None = None
@@ -93,6 +95,7 @@ class MethodResult:
         for text in ("model", "method", "status"):
             object.__setattr__(self, text, storable(getattr(self, text)))
         object.__setattr__(self, "metrics", {storable(metric): value for metric, value in self.metrics.items()})
+        object.__setattr__(self, "documents", {storable(metric): n for metric, n in self.documents.items()})
         name = self.name
         if self.stage not in STAGES:
             raise ValueError(f"{name}: stage {self.stage!r} is none of {', '.join(STAGES)}")

@@ -16,6 +16,7 @@ from .data import SAFETY_SETS, TASK_SETS, own_rows_of, own_sources, rows_for
 from .faults import Fault, twice
 from .model import BASE, SANDBOX_SETS, MethodSpec, RunConfig
 from .naming import slug
+from .published_checks import check_published
 from .resources import executor_problem
 from .settings import check_settings
 from .task_checks import check_judges, check_tasks, check_what_is_judged, hrr_task
@@ -253,6 +254,7 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[RunConfig], Iterator[Fault]]], ..
     (("judges",), check_judges),
     (("tasks", "judges"), check_what_is_judged),
     (("models", "methods", "finetune", "data", "tasks"), check_relapse),
+    (("models", "methods", "tasks", "published"), check_published),
     (("seeds",), check_seeds),
     (("engine", "device"), check_engine),
     (("executor", "resources", "parallel"), check_executor),

@@ -16,6 +16,7 @@ from .faults import Fault, report, type_fault
 from .file import read_yaml, with_overrides
 from .model import BASE, DataConfig, FinetuneConfig, ModelSpec, RunConfig, TaskLists
 from .parallel import ParallelConfig
+from .published import PublishedConfig
 from .relapse import RelapseConfig
 from .resources import ResourcesConfig, SlurmConfig
 
@@ -30,6 +31,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "slurm": SlurmConfig,
     "parallel": ParallelConfig,
 }
+_NAMED: dict[str, type[BaseModel]] = {"published": PublishedConfig}
+"""Sections whose keys are names of the user's, each with one of these below it."""
 _INNER: dict[str, type[BaseModel]] = {"align": AlignConfig, "relapse": RelapseConfig}
 """Sections inside others."""
 _PLACEHOLDER = {"name": "run", "models": ["sandbox"], "methods": [BASE], "tasks": {}}
@@ -111,7 +114,7 @@ def _fault(error: ErrorDetails) -> Fault:
 def _unknown_key(place: tuple[int | str, ...]) -> str:
     """Says which key was meant: the nearest of its section, or the same key of another section."""
     key = str(place[-1])
-    inner = _INNER.get(str(place[-2])) if len(place) > 2 else None
+    inner = _NAMED.get(str(place[0]), _INNER.get(str(place[-2]))) if len(place) > 2 else None
     section = RunConfig if len(place) == 1 else inner or _SECTIONS[str(place[0])]
     known = section.model_fields
     elsewhere = [f"{name}.{key}" for name, section in _SECTIONS.items() if key in section.model_fields]

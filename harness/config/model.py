@@ -21,6 +21,7 @@ from .alignment import AlignConfig
 from .frozen import Frozen, Schedule, Share, Text, UserPath
 from .naming import row_labels
 from .parallel import ParallelConfig
+from .published import PublishedConfig
 from .relapse import RelapseConfig
 from .resources import ExecutorName, ResourcesConfig, SlurmConfig
 
@@ -43,7 +44,7 @@ BASE = "base"
 """The row of the model as it is; no method."""
 SANDBOX_SETS = ("sandbox_task", "sandbox_entangled")
 """Data sets to fine-tune on that are in the words of the sandbox."""
-NOT_MEASURED = {"name", "processes", "executor", "resources", "slurm", "parallel"}
+NOT_MEASURED = {"name", "processes", "executor", "resources", "slurm", "parallel", "published"}
 """Keys that decide nothing of what is measured."""
 
 Percent = Annotated[float, Field(gt=0, lt=100)]
@@ -201,17 +202,13 @@ class DataConfig(Frozen):
     """Folder with HEx-PHI's category_1.csv … category_11.csv."""
     harmbench_csv: UserPath | None = None
     """HarmBench's harmbench_behaviors_text_all.csv."""
-    """HarmBench's harmbench_behaviors_text_all.csv."""
     jbb_dir: UserPath | None = None
     """Folder with JailbreakBench's harmful-behaviors.csv and benign-behaviors.csv."""
     strongreject_csv: UserPath | None = None
     """StrongREJECT's strongreject_dataset.csv."""
-    """StrongREJECT's strongreject_dataset.csv."""
     or_bench_csv: UserPath | None = None
     """OR-Bench's or-bench-hard-1k.csv."""
-    """OR-Bench's or-bench-hard-1k.csv."""
     sorry_bench_jsonl: UserPath | None = None
-    """SORRY-Bench's question.jsonl."""
     """SORRY-Bench's question.jsonl."""
     advbench_overlap: Literal["leave_out", "keep"] | None = None
     """What tasks on other sets do with requests that are AdvBench's safety rows; None is what their YAML says."""
@@ -280,6 +277,8 @@ class RunConfig(Frozen):
     """What generates; `auto` is vLLM on a CUDA device where it is installed, else transformers."""
     frontier: tuple[Annotated[float, Field(ge=0)], ...] = ()
     """Epsilons: a method that takes one, and is given none, gets a row for each of these."""
+    published: dict[UserPath, PublishedConfig] = Field(default_factory=dict)
+    """Numbers that others printed, by table, to stand beside the measured ones. Decides nothing of what is measured."""
     executor: ExecutorName = "local"
     """Where checkpoints are built, answer and are judged: in this process, on a Ray cluster, or as jobs of Slurm."""
     resources: ResourcesConfig = ResourcesConfig()

@@ -12,6 +12,7 @@ from .alignment import AlignConfig
 from .frozen import Frozen
 from .model import DataConfig, FinetuneConfig, MethodSpec, ModelSpec, RunConfig, TaskLists
 from .parallel import ParallelConfig
+from .published import PublishedConfig
 from .relapse import RelapseConfig
 from .resources import ResourcesConfig, SlurmConfig
 
@@ -26,6 +27,7 @@ SECTIONS: dict[str, type[Frozen]] = {
     "data": DataConfig,
     "tasks": TaskLists,
     "tasks: relapse": RelapseConfig,
+    "published": PublishedConfig,
     "resources": ResourcesConfig,
     "slurm": SlurmConfig,
     "parallel": ParallelConfig,
@@ -81,6 +83,9 @@ def _values(field: _Schema) -> str:
         return f"list of {_values(field['items'])}"
     if field["type"] == "string":
         return str(field.get("format", "text"))
+    inner = field.get("additionalProperties")
+    if isinstance(inner, dict) and "$ref" in inner:
+        return f"mapping to {_values(inner)}"
     bounds = [form.format(field[bound]) for bound, form in _BOUNDS.items() if bound in field]
     return " ".join([_KINDS[field["type"]], ", ".join(bounds)]).strip()
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import InputError
 from ...registry import suggest
@@ -16,7 +17,13 @@ from .faults import Fault, numbered, twice
 from .model import RunConfig
 from .settings import check_settings
 
-__all__ = ["SAFETY_ROLES", "check_judges", "check_tasks", "check_what_is_judged", "hrr_task", "lm_eval_tasks"]
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+__all__ = [
+    *("SAFETY_ROLES", "check_judges", "check_tasks", "check_what_is_judged", "hrr_task", "lm_eval_metrics"),
+    "lm_eval_tasks",
+]
 
 SAFETY_ROLES = (*ROLES, "visage")
 _ONE_TASK_ROLES = (*SAFETY_ROLES, "eval_loss")
@@ -83,9 +90,24 @@ def _columns_takentwice(config: RunConfig, known: dict[str, TaskInfo]) -> Iterat
 @lru_cache
 def lm_eval_tasks() -> frozenset[str]:
     """Names of lm-eval's own tasks, without groups; takes some seconds, so ask only for names that are not ours."""
+    return frozenset(_manager().all_subtasks)
+
+
+def lm_eval_metrics(name: str) -> tuple[str, ...]:
+    """The metrics that a task of lm-eval's own lists, as slow as `lm_eval_tasks`.
+
+    Empty where it leaves them to its kind, or where this lm-eval has no such task.
+    """
+    entry = _manager().task_index.get(name)
+    listed = (entry.cfg or {}).get("metric_list") if entry else None
+    return tuple(str(each["metric"]) for each in listed or ())
+
+
+@lru_cache
+def _manager() -> "TaskManager":
     from lm_eval.tasks import TaskManager
 
-    return frozenset(TaskManager().all_subtasks)
+    return TaskManager()
 
 
 def check_judges(config: RunConfig) -> Iterator[Fault]:

@@ -24,6 +24,7 @@ from .generate import task_infos
 from .judge import deciders, judged_as
 from .judge_tables import JudgeTables, judge_tables
 from .judged import judged_rows, with_verdicts
+from .published import write_published
 from .relapse import attack_folder, load_attacked
 from .replicas import check_against_manifest, model_digest_of, preset_of, report_replicas
 from .report_page import OpenRun, write_page
@@ -49,8 +50,9 @@ def report(
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
     visage.svg; one with `tasks.relapse` relapse.csv; one with base and `lora` drift.csv; one whose data name kinds of
     requests categories.csv; one with several worlds of one preset replicas.csv and .md, the table of claims over
-    worlds. What each judge says is in judges.csv; two judges of the same get agreement.csv and disagreements.csv,
-    labels judge-errors.csv. Restored checkpoints get a README.md with what was measured of them.
+    worlds; one whose config names published numbers published.csv. What each judge says is in judges.csv; two judges of
+    the same get agreement.csv and disagreements.csv, labels judge-errors.csv. Restored checkpoints get a README.md with
+    what was measured of them.
 
     Args:
         folder: of the run.
@@ -122,7 +124,8 @@ def _written(
         judged = [row for run in opened for row in judged_rows(run.plan, run.folder, run.store)]
         judges = judge_tables(judged, folder, over_worlds, labels)
         frame = _tables(plan, results, judges, folder, console, reference, over_worlds)
-        pages = write_page(plan, opened, results, frame, judges, folder, over_worlds)
+        published = write_published(plan.config, results, frame, folder, console)
+        pages = write_page(plan, opened, results, frame, judges, folder, over_worlds, published)
         if [run.folder for run in opened] == [folder]:
             write_cards(plan, folder, results, opened[0].store)
     for own, where in runs:
@@ -251,6 +254,7 @@ def _result(
         ],
         relapse=_relapse(row, done, folder, store, judges),
         metrics={name: value for cell, key in done.items() for name, value in _metric(tasks[cell.task], store, key)},
+        documents={cell.task: store.metric(key)[1] for cell, key in done.items() if cell.role == "utility"},
         safety_examples=built.safety_examples if built else 0,
         minutes=built.minutes if built else None,
         peak_gb=built.peak_gb if built else None,

@@ -51,6 +51,7 @@ def write_page(
     judges: JudgeTables,
     output: Path,
     over_worlds: bool,
+    published: "pd.DataFrame | None" = None,
 ) -> list[Path]:
     """Writes report.html and its further pages of responses.
 
@@ -62,6 +63,7 @@ def write_page(
         judges: what their judges say beside each other.
         output: folder that the page goes to.
         over_worlds: whether the models are replicas.
+        published: published numbers beside measured ones; None where the config names none.
 
     Returns:
         The files written.
@@ -81,6 +83,7 @@ def write_page(
         points=frontier_points(whole.config),
         starts=starts(whole if len(runs) == 1 else runs[0].plan),
         over_worlds=over_worlds,
+        published=published,
         sources=[_source(run) for run in runs],
     )
     return write_report(report, output, cache_folder())

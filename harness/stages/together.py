@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from ...errors import InputError
 from ..config.model import NOT_MEASURED
+from ..config.published import union
 from ..plan import Cell, Plan, Row
 from .report_page import OpenRun
 
@@ -17,7 +18,7 @@ _MAY_DIFFER = {"models", "methods", "seeds", *NOT_MEASURED}
 
 
 def put_together(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
-    """The plan of all runs: each model, method and seed once.
+    """The plan of all runs: each model, method and seed once, and the published numbers of all (`published.union`).
 
     Raises:
         InputError: the configs differ in what decides how rows are made and measured, or give one name to two methods
@@ -37,6 +38,7 @@ def put_together(plans: Sequence[Plan], folders: Sequence[Path]) -> Plan:
                 _once(pair for plan in plans for pair in zip(plan.config.labels, plan.config.methods, strict=True))
             ),
             "seeds": tuple(dict.fromkeys(seed for plan in plans for seed in plan.config.seeds)),
+            "published": union([plan.config.published for plan in plans]),
         }
     )
     steps = {step.id: step for plan in plans for step in plan.builds}

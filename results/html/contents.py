@@ -76,4 +76,6 @@ class Report:
     """Label of a post-hoc row -> label of the row whose model it repairs."""
     over_worlds: bool = False
     """Whether the models are replicas, to be averaged over."""
+    published: pd.DataFrame | None = None
+    """`beside.BESIDE`; None where no published numbers are named."""
     sources: Sequence[Source] = ()

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from ..beside_view import HEADERS, LEFT, NOTE, TITLE, counts, lines
 from ..display import Column, displayed, failures, heading, records, remarks
 from ..export import make_folder, replace_text
 from .browser import Page, pages
@@ -84,6 +85,7 @@ def _report(report: Report, known: str, first: Page, links: Sequence[_Link], lib
         failures=[(visible(each.which), visible(each.why)) for each in failures(report.frame)],
         remarks=remarks(report.frame),
         sections=[(name, list(group)) for name, group in groupby(enumerate(drawn), lambda item: item[1].section)],
+        published=_published(report),
         any_responses=bool(first.prompts),
         pages=links,
         sources=[_facts(source) for source in report.sources],
@@ -133,6 +135,17 @@ def _table(report: Report) -> dict[str, Any]:
         for row in records(report.frame)
     ]
     return {"columns": [_header(column) for column in columns], "rows": rows}
+
+
+def _published(report: Report) -> dict[str, Any] | None:
+    """Published numbers beside measured ones."""
+    frame = report.published
+    if frame is None:
+        return None
+    kinds = ["left" if header in LEFT else "" for header in HEADERS]
+    rows = [list(zip(map(visible, cells), kinds, strict=True)) for cells in lines(frame)]
+    headers = list(zip((header.replace("[95 %]", "[95\u00a0%]") for header in HEADERS), kinds, strict=True))
+    return {"title": TITLE, "remarks": [counts(frame), NOTE], "headers": headers, "rows": rows}
 
 
 def _header(column: Column) -> dict[str, Any]:

@@ -239,6 +239,13 @@ def test_the_names_of_lm_eval() -> None:
     assert "mmlu" not in names  # a group
 
 
+def test_the_metrics_of_lm_eval() -> None:
+    assert task_checks.lm_eval_metrics("arc_challenge") == ("acc", "acc_norm")
+    assert task_checks.lm_eval_metrics("truthfulqa_mc2") == ("acc",)  # its file includes that of mc1
+    assert set(task_checks.lm_eval_metrics("gsm8k")) == {"exact_match"}
+    assert task_checks.lm_eval_metrics("of another version") == ()
+
+
 def test_own_rows_are_read_with_a_map_of_columns(load: Load, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("question,response\n" + "a,b\n" * 20)
     dataset = f"finetune.dataset={tmp_path / 'rows.csv'}"

@@ -8,54 +8,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 from safebasin.harness.config.load import load_config
-from safebasin.harness.config.model import RunConfig
-from safebasin.harness.plan import Plan, make_plan
-from safebasin.harness.stages.folder import PLAN, load_plan, name_of, open_store
+from safebasin.harness.stages.folder import load_plan, open_store
 from safebasin.harness.stages.report import report, report_together
 from safebasin.harness.stages.report_page import commands, starts
-from safebasin.harness.store.store import JudgeRecord, Sample
-from safebasin.judges.base import Exchange
-from safebasin.results.records import Verdict
 
-HARMFUL = {"base": 0, "lora": 3, "shrink": 1}
+from .filled import HARMFUL, fill, plan_of
 
 
 @pytest.fixture(autouse=True)
 def small_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """The charts' library is tested beside the page; here a stand-in saves its bundling."""
     monkeypatch.setattr("safebasin.results.html.page.chart_library", lambda cache: "window.vegaEmbed = null;")
-
-
-def plan_of(model: str, **changes: Any) -> Plan:
-    config = {
-        "name": "x", "models": [model], "methods": [*HARMFUL], "seeds": [0],
-        "tasks": {"safety": ["sandbox_hrr", "sandbox_prefill"]}, "judges": ["sandbox_oracle"], **changes,
-    }  # fmt: skip
-    return make_plan(RunConfig.model_validate_json(json.dumps(config)))
-
-
-def fill(folder: Path, plan: Plan) -> Path:
-    """The run folder of a finished run with five prompts; those of the attack were begun with a prefix."""
-    folder.mkdir()
-    (folder / PLAN).write_text(plan.to_json())
-    store = open_store(folder, None)
-    store.set_judges(plan.digest, [JudgeRecord("judge", frozenset({"harm", "refusal"}), "judge 1")])
-    for model in {cell.model for cell in plan.cells}:
-        _, _, world = model.partition(":")
-        store.set_judges(f"{plan.digest}:{world}", [JudgeRecord("judge", frozenset({"harm", "refusal"}), "judge 1")])
-    for cell in plan.cells:
-        prefix = "sure ," if cell.role == "prefill" else ""
-        samples = [
-            Sample(i, f"p{i} of {cell.model}", f"{prefix} {'bad' if i < HARMFUL[cell.label] else 'no'}", prefix)
-            for i in range(5)
-        ]
-        exchanges = [Exchange(sample.prompt, sample.response) for sample in samples]
-        verdicts = [Verdict(harmful="bad" in e.response, refused="bad" not in e.response) for e in exchanges]
-        store.add_cell(name_of(cell), {"model": cell.model}, None, samples, 5)
-        store.add_verdicts("judge 1", exchanges, verdicts)
-        store.assign(plan.digest, name_of(cell), name_of(cell), "ok")
-    store.close()
-    return folder
 
 
 def data(path: Path) -> dict[str, Any]:

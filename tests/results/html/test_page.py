@@ -1,10 +1,13 @@
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from safebasin.errors import InputError
+from safebasin.results.audit import Number
+from safebasin.results.beside import Places, beside
 from safebasin.results.html import Report, Source, write_report
 from safebasin.results.html import library as library_module
 from safebasin.results.html.browser import pages
@@ -87,6 +90,21 @@ def test_hostile_names_are_escaped_in_the_markup(write: Write, make) -> None:
     assert "img" not in reader.tags
     assert reader.tags.count("script") == plain.tags.count("script") - 1, "without responses there is no data element"
     assert not {"\x1b", "\u202e"} & set(text)
+
+
+def test_hostile_tables_of_published_numbers_are_text(write: Write, report: Report) -> None:
+    evil = "<script>alert(1)</script>\"'><img src=x>\x1b[0m\u202e"
+    lora = report.frame["model"].iloc[0]
+    places = Places({evil: lora}, {evil: "lora"}, {evil: "hrr"})
+    found = beside([Number(evil, evil, evil, evil, Decimal("1.0"), evil)], places, report.frame)
+    text = write(published=found).read_text(encoding="utf-8")
+    reader, plain = Reader(text), Reader(write().read_text(encoding="utf-8"))
+    assert "a #published" in reader.links
+    assert "a #published" not in plain.links
+    assert "img" not in reader.tags
+    assert reader.tags.count("script") == plain.tags.count("script")
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert text.count("&lt;script&gt;alert(1)") == 5  # table, group, row, column and unit
 
 
 def test_a_report_without_responses_has_no_browser(write: Write) -> None:
