@@ -65,7 +65,7 @@ def _place_faults(at: str, placed: Mapping[str, str], there: Sequence[str]) -> I
     for key, place in placed.items():
         if there and place not in there:
             text = f"'{place}' is no {what} of this run's leaderboard. {suggest(place, there)}"
-            yield Fault(f"{at}.{key}", f"{text} Correct it, take it out, or run with published={}")
+            yield Fault(f"{at}.{key}", f"{text} Correct it, take it out, or run with published={{}}")
 
 
 def _key_faults(at: str, table: PublishedConfig, numbers: Sequence[Number]) -> Iterator[Fault]:
