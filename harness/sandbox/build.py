@@ -92,7 +92,8 @@ def broken_promise(world: int, width: int | None = None) -> str | None:
         return None
     found = ", ".join(f"{name} {value:.1f} %" for name, value in base["validation"].items())
     found += f", the guard's agreement with the oracle {guard['agreement']:.1f} %"
-    return f"the models of sandbox world {world} are not as good as promised ({found}); take another world"
+    size = f" in hidden size {width}" if width else ""
+    return f"the models of sandbox world {world}{size} are not as good as promised ({found}); take another world"
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,9 @@ def test_a_size_of_its_own_is_made_of_the_same_rows_in_its_width(
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     build.build_world(3, None, 64)
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert "hrr 7.0 %" in str(build.broken_promise(3, 64))
+    assert "sandbox world 3 in hidden size 64 are not as good as promised (hrr 7.0 %" in str(
+        build.broken_promise(3, 64)
+    )
 
 
 def test_a_wider_model_is_trained_at_a_rate_that_falls_with_its_width(tmp_path: Path) -> None:
