@@ -28,7 +28,7 @@ KINDS = ("base", "unaligned", "guard")
 """The models of a world."""
 MODELS = ("sandbox", *(f"sandbox/{kind}" for kind in KINDS))
 """Their names in world 0; `sandbox:3/guard` is another world's."""
-WIDTHS = (64, 256, 512)
+WIDTHS = (64, 256)
 """Hidden sizes that `base` and `unaligned` are made in besides their own of 128: `sandbox/base-256`."""
 _SIZE = "|".join(map(str, WIDTHS))
 _KIND = rf"guard|(?:base|unaligned)(?:-(?P<width>{_SIZE}))?"

@@ -102,3 +102,13 @@ def test_the_models_of_a_world_are_in_the_manifest(tmp_path: Path) -> None:
     assert found["some/model"] == {"digest": "d", "revision": None}
     digests = {part: files_digest(tmp_path / part) for part in ("base", "guard")}
     assert found["sandbox"]["world"] == {**digests, "unaligned": None}
+
+
+def test_a_model_of_another_size_has_its_own_digests_in_the_manifest(tmp_path: Path) -> None:
+    for part in ("base", "base-64"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(part)
+    name = "sandbox:3/base-64"
+    found = described({name: ModelSource(name, str(tmp_path / "base-64"), None, "d")})[name]["world"]
+    digests = {part: files_digest(tmp_path / part) for part in ("base", "base-64")}
+    assert found == {**digests, "unaligned": None, "guard": None, "unaligned-64": None}

@@ -3,14 +3,19 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safebasin.errors import InputError
+from safebasin.harness.commands import cli
 from safebasin.harness.config.model import RunConfig
 from safebasin.harness.sandbox import build
 from safebasin.harness.sandbox.quality import Quality
+from safebasin.harness.stages import geometry_pair
 from safebasin.harness.stages.judge import judged_as
+from safebasin.harness.stages.models import ModelSource
 from safebasin.harness.stages.worlds import build_worlds, world_in
 from safebasin.tasks.sandbox.location import world_folder
 
@@ -174,3 +179,36 @@ def test_a_size_of_its_own_is_made_of_the_same_rows_in_its_width(
 def test_a_wider_model_is_trained_at_a_rate_that_falls_with_its_width(tmp_path: Path) -> None:
     rates = {n: build._Work(0, n, tmp_path, tmp_path, None).recipe.rate for n in ("base-64", "base", "base-256")}
     assert rates == {"base-64": 1.5e-3, "base": 1.5e-3, "base-256": 0.75e-3}
+
+
+def test_a_width_that_the_sandbox_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match="--width is 100: the sandbox has models of 64, 256, and of 128"):
+        cli.sandbox(world=3, width=100)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "folder"), [("sandbox:3", "pair"), ("sandbox:3/base-64", "pair-64")])
+def test_each_size_has_a_pair_of_its_own_for_geometry(
+    name: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAFEBASIN_CACHE", str(tmp_path))
+    tuned: list[str] = []
+
+    def built(step: Any, config: RunConfig, base: ModelSource, target: Path, *given: Any, **more: Any) -> Any:
+        tuned.extend((base.name, config.models[0].id, config.models[0].unaligned or ""))
+        return SimpleNamespace(digest="d", folder=target)
+
+    monkeypatch.setattr(geometry_pair, "find_dose", lambda *given: SimpleNamespace(warning=None))
+    monkeypatch.setattr(geometry_pair, "build", built)
+    monkeypatch.setattr(geometry_pair, "_restore", lambda *given: None)
+    (world_folder(3)).mkdir(parents=True)
+    location = tmp_path / "model"
+    location.mkdir()
+    (location / "config.json").write_text('{"sandbox_world": 3}')
+    source = ModelSource(name, str(location), None, "d")
+    pair = geometry_pair.sandbox_pair(source, Shown())  # type: ignore[arg-type]
+    assert {path.parent for path in pair} == {world_folder(3) / folder}
+    size = "-64" if folder.endswith("64") else ""
+    assert tuned == [tuned[0], tuned[0], f"sandbox:3/unaligned{size}"]
+    assert tuned[0] == name
