@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .columns import RELAPSE
-from .method_result import MethodResult, Sample
+from .method_result import MethodResult, Relapse, Sample
 from .outcomes import rate_of
 from .records import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Half", "curves", "half_levels", "relapse_cells", "steps_to", "write_relapse"]
+__all__ = ["Half", "curves", "half_levels", "half_of", "relapse_cells", "steps_to", "write_relapse"]
 
 TUNED = "lora"
 
@@ -73,6 +73,13 @@ def half_levels(results: Sequence[MethodResult]) -> dict[tuple[str, int, str], f
     return found
 
 
+def half_of(relapse: Relapse, level: float) -> Half:
+    """When the HRR came to `level`, in percent; something must have been measured."""
+    return steps_to(
+        level, [(steps, rate_of("hrr", samples).value) for steps, samples in sorted(relapse.samples.items())]
+    )
+
+
 def relapse_cells(results: Sequence[MethodResult]) -> list[dict[str, str]]:
     """The leaderboard's cells of each result: steps to half the drift, by column; empty where there is no level.
 
@@ -86,8 +93,7 @@ def _cells(result: MethodResult, levels: Mapping[tuple[str, int, str], float]) -
     for name, relapse in result.relapse.items():
         level = _level(result, name, levels)
         if level is not None and relapse.samples:
-            curve = [(steps, rate_of("hrr", samples).value) for steps, samples in sorted(relapse.samples.items())]
-            yield f"{RELAPSE}{name}", steps_to(level, curve).text
+            yield f"{RELAPSE}{name}", half_of(relapse, level).text
 
 
 def _level(result: MethodResult, name: str, levels: Mapping[tuple[str, int, str], float]) -> float | None:

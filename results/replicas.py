@@ -13,7 +13,7 @@ from .identity import check_distinct_models
 from .leaderboard import leaderboard
 from .method_result import MethodResult
 from .outcomes import HIGHER_IS_WORSE, Measured, measured, seeds_of
-from .statistics import holm
+from .statistics import holm_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,12 +134,7 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
     for column in ("vs_lora", "vs_reference"):
         raw = table[f"{column}_p"]
         place = list(table.columns).index(f"{column}_p_bootstrap") + 1
-        by_measure = raw.groupby(table["measure"]).transform(_holm)
+        by_measure = raw.groupby(table["measure"]).transform(holm_column)
         table.insert(place, f"{column}_p_holm", by_measure)
-        table.insert(place + 1, f"{column}_p_holm_all", _holm(raw))
+        table.insert(place + 1, f"{column}_p_holm_all", holm_column(raw))
     return table
-
-
-def _holm(raw: pd.Series[Any]) -> list[float]:
-    corrected = holm([None if p != p else float(p) for p in raw])
-    return [float("nan") if p is None else p for p in corrected]

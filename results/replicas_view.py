@@ -34,13 +34,16 @@ WORDS = {
 Rows = Sequence[tuple[str, Mapping[str, Any]]]
 
 
-def write_replicas(table: pd.DataFrame, path: Path, lacking: Mapping[str, Sequence[str]]) -> None:
+def write_replicas(
+    table: pd.DataFrame, path: Path, lacking: Mapping[str, Sequence[str]], relapse: pd.DataFrame | None = None
+) -> None:
     """Writes the table as CSV at `path`, one row per method and measure, and as Markdown beside it.
 
     Args:
         table: what `replicas.replicas` made.
         path: the CSV.
         lacking: methods left out -> the replicas that they lack.
+        relapse: what `relapse_worlds.relapse_over_worlds` made, for the Markdown.
 
     Raises:
         InputError: a file cannot be written.
@@ -49,16 +52,19 @@ def write_replicas(table: pd.DataFrame, path: Path, lacking: Mapping[str, Sequen
 
     replace_text(path, csv_text(table))
     blocks = [f"# {_title(table)}"]
-    blocks += [f"## {heading}\n\n{_markdown(cells)}" for heading, cells in _sections(table, markdown)]
+    sections = [*_sections(table, markdown), *_relapse(relapse, markdown)]
+    blocks += [f"## {heading}\n\n{_markdown(cells)}" for heading, cells in sections]
     absent = {markdown(method): [*map(markdown, places)] for method, places in lacking.items()}
-    blocks.append("\n".join(f"- {note}" for note in notes(table, absent)))
+    blocks.append("\n".join(f"- {note}" for note in notes(table, absent, relapse)))
     replace_text(path.with_suffix(".md"), "\n\n".join(blocks) + "\n")
 
 
-def print_replicas(table: pd.DataFrame, console: Console, lacking: Mapping[str, Sequence[str]]) -> None:
+def print_replicas(
+    table: pd.DataFrame, console: Console, lacking: Mapping[str, Sequence[str]], relapse: pd.DataFrame | None = None
+) -> None:
     """Prints what `write_replicas` writes."""
     console.print(Text(_title(table), style="bold"))
-    for heading, cells in _sections(table, one_line):
+    for heading, cells in [*_sections(table, one_line), *_relapse(relapse, one_line)]:
         shown = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title_justify="left")
         shown.title = Text(heading)
         for place, name in enumerate(cells[0]):
@@ -69,11 +75,11 @@ def print_replicas(table: pd.DataFrame, console: Console, lacking: Mapping[str, 
             shown.add_row(*(Text(one_line(cell)) for cell in row))
         console.print(shown)
         console.print()
-    for note in notes(table, lacking):
+    for note in notes(table, lacking, relapse):
         console.print(Text(note, style="dim"))
 
 
-def notes(table: pd.DataFrame, lacking: Mapping[str, Sequence[str]]) -> list[str]:
+def notes(table: pd.DataFrame, lacking: Mapping[str, Sequence[str]], relapse: pd.DataFrame | None = None) -> list[str]:
     """What a reader must know of the figures, and which methods are not among them."""
     worlds = int(table["worlds"].iloc[0])
     found = [
@@ -88,6 +94,12 @@ def notes(table: pd.DataFrame, lacking: Mapping[str, Sequence[str]]) -> list[str
         "uncorrected one, the bootstrap's, and the one corrected over all methods and measures.",
         "Rates in percent, eval loss in nats per token.",
     ]
+    if relapse is not None and len(relapse):
+        found.append(
+            "Relapse: optimizer steps until HRR is half way from the base to lora, by which half of the fine-tunings "
+            "of all worlds were back, with the first and the last; later and sooner: worlds in which a method came "
+            "back later or sooner than the other, p of the exact sign test over them."
+        )
     return found + [
         f"Not shown: {method}, which has no finished row in {'; '.join(missing[:3])}"
         f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}."
@@ -107,6 +119,20 @@ def _sections(table: pd.DataFrame, shown: Callable[[str], str]) -> list[tuple[st
         if len(tested) and (column == "vs_lora" or other != "lora"):
             heading = f"Difference to {shown(other)} [95 %], p (Holm)"
             sections.append((heading, _cells(tested, lambda row, column=column: _difference(row, column))))
+    return sections
+
+
+def _relapse(table: pd.DataFrame | None, shown: Callable[[str], str]) -> list[tuple[str, list[list[str]]]]:
+    """The same of steps to half the drift, a column per fine-tuning."""
+    if table is None or not len(table):
+        return []
+    of_attacks = table.rename(columns={"attack": "measure"})
+    sections = [("Relapse: steps to half the drift, median [least, most]", _cells(of_attacks, _steps))]
+    for column, other in (("vs_base", "base"), ("vs_reference", str(table["reference"].iloc[0]))):
+        tested = of_attacks[table[f"{column}_p"].notna()]
+        if len(tested):
+            heading = f"Relapse beside {shown(other)}: worlds later / sooner, p (Holm)"
+            sections.append((heading, _cells(tested, lambda row, column=column: _later(row, column))))
     return sections
 
 
@@ -134,8 +160,20 @@ def _worst(row: Mapping[Any, Any], shown: Callable[[str], str]) -> str:
 def _difference(row: Mapping[Any, Any], column: str) -> str:
     places = _decimals(row)
     value, low, high = (f"{row[column + end]:+.{places}f}" for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}], {_p(row, column)}"
+
+
+def _steps(row: Mapping[Any, Any]) -> str:
+    return f"{row['median']} [{row['least']}, {row['most']}]"
+
+
+def _later(row: Mapping[Any, Any], column: str) -> str:
+    return f"{row[f'{column}_later']:.0f} / {row[f'{column}_sooner']:.0f}, {_p(row, column)}"
+
+
+def _p(row: Mapping[Any, Any], column: str) -> str:
     p = row[f"{column}_p_holm"]
-    return f"{value} [{low}, {high}], {'<0.001' if p < 0.001 else f'{p:.3f}'}"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _markdown(cells: list[list[str]]) -> str:

@@ -4,14 +4,14 @@ One rule throughout: a verdict that could not be parsed is never imputed. An int
 whatever those verdicts might have been, and a p-value is the largest that any reading of them gives.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 from typing import NamedTuple
 
 from ..errors import InputError
 
-__all__ = ["Difference", "Rate", "holm", "mcnemar_exact", "paired_difference", "rate", "wilson"]
+__all__ = ["Difference", "Rate", "holm", "holm_column", "mcnemar_exact", "paired_difference", "rate", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,11 @@ def holm(pvalues: Sequence[float | None]) -> list[float | None]:
         return [None] * len(pvalues)
     adjusted = iter(multipletests(tested, method="holm")[1])
     return [None if p is None else float(next(adjusted)) for p in pvalues]
+
+
+def holm_column(pvalues: Iterable[float]) -> list[float]:
+    """`holm` of a column of a table, where no test is NaN."""
+    return [nan if p is None else p for p in holm([None if p != p else float(p) for p in pvalues])]
 
 
 def paired_difference(a: Sequence[bool | None], b: Sequence[bool | None], confidence: float = 0.95) -> Difference:

@@ -73,14 +73,18 @@ def report_replicas(
 ) -> None:
     """Writes replicas.csv and replicas.md, the table of claims over worlds, and prints it.
 
+    Where checkpoints were fine-tuned again, relapse-worlds.csv too.
+
     Methods that lack a replica are left out and named; nothing is written where that is all of them.
 
     Raises:
         InputError: two worlds are the same, measures are of some rows only, there is no method `reference`, or a file
             cannot be written.
     """
+    from ...results.export import write_table
     from ...results.outcomes import incomplete
-    from ...results.replicas import replicas
+    from ...results.relapse_worlds import relapse_over_worlds
+    from ...results.replicas import default_reference, replicas
     from ...results.replicas_view import print_replicas, write_replicas
 
     lacking = incomplete(results)
@@ -89,5 +93,8 @@ def report_replicas(
         console.print("No method is finished in all worlds yet, so that there is no table over worlds.", style="dim")
         return
     table = replicas(complete, reference)
-    write_replicas(table, folder / "replicas.csv", lacking)
-    print_replicas(table, console, lacking)
+    relapse = relapse_over_worlds(complete, reference or default_reference(complete))
+    if len(relapse):
+        write_table(relapse, folder / "relapse-worlds.csv")
+    write_replicas(table, folder / "replicas.csv", lacking, relapse)
+    print_replicas(table, console, lacking, relapse)

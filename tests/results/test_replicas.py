@@ -170,3 +170,23 @@ def test_files_and_terminal_show_the_same(table: pd.DataFrame, tmp_path: Path) -
     shown = console.export_text()
     assert "82.0 (10, 1)" in shown
     assert "Not shown: broken" in shown
+
+
+def test_relapse_stands_below_the_table(table: pd.DataFrame, tmp_path: Path) -> None:
+    relapse = pd.DataFrame(
+        [
+            {"attack": "benign", "method": method, "median": "5", "least": "0", "most": "> 40", "reference": "ours"}
+            | {"vs_base_later": 0, "vs_base_sooner": 4, "vs_base_p_holm": 0.125, "vs_base_p": p}
+            | {"vs_reference_later": 3, "vs_reference_sooner": 1, "vs_reference_p_holm": 0.625, "vs_reference_p": p}
+            for method, p in (("base", float("nan")), ("control", 0.125))
+        ]
+    )
+    write_replicas(table.reset_index(), tmp_path / "replicas.csv", {}, relapse)
+    console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
+    print_replicas(table.reset_index(), console, {}, relapse)
+    text, shown = (tmp_path / "replicas.md").read_text(), console.export_text()
+    assert "## Relapse beside base: worlds later / sooner, p (Holm)\n\n| method | benign |" in text
+    for cell in ("5 [0, > 40]", "0 / 4, 0.125", "3 / 1, 0.625", "half of the fine-tunings of all worlds were back"):
+        assert cell in shown
+    assert "| control | 5 [0, > 40] |" in text
+    assert "| control | 3 / 1, 0.625 |" in text
