@@ -50,9 +50,9 @@ def report(
     frontier.csv, frontier-at-equal-loss.csv and frontier.svg; one with a VISAGE task visage.csv, visage-scores.csv and
     visage.svg; one with `tasks.relapse` relapse.csv; one with base and `lora` drift.csv; one whose data name kinds of
     requests categories.csv; one with several worlds of one preset replicas.csv and .md, the table of claims over
-    worlds (relapse-worlds.csv that of `tasks.relapse`); one whose config names published numbers published.csv. What each judge says is in judges.csv; two judges of
-    the same get agreement.csv and disagreements.csv, labels judge-errors.csv. Restored checkpoints get a README.md with
-    what was measured of them.
+    worlds, and with `tasks.relapse` relapse-worlds.csv; one whose config names published numbers published.csv. What
+    each judge says is in judges.csv; two judges of the same get agreement.csv and disagreements.csv, labels
+    judge-errors.csv. Restored checkpoints get a README.md with what was measured of them.
 
     Args:
         folder: of the run.
