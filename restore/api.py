@@ -17,6 +17,7 @@ from .models.adapter_files import carry_tokenizer
 from .models.checkpoint import save_full
 from .models.files import digests_of, local_folder
 from .models.loading import load_tuned
+from .models.merge import check_untied, merged
 from .restoration.data import RestorationData, Rows, split
 from .restoration.loop import Tick
 from .restoration.problem import RestoreResult, restore_on
@@ -108,7 +109,7 @@ class Prepared:
         try:
             if merge:
                 self.check_mergeable()
-                save_full(self.model.merge_and_unload(), self.tokenizer, partial)
+                save_full(merged(self.model), self.tokenizer, partial)
                 result.record.save(partial)
             else:
                 result.save_pretrained(partial, self.base)
@@ -125,13 +126,15 @@ class Prepared:
         """What `save` with `merge` needs, for whoever wants to know before the restoration.
 
         Raises:
-            InputError: the base is loaded quantised.
+            InputError: the base is loaded quantised, or the adapter changes one end of a table that the model uses for
+                both embedding and output.
         """
         if getattr(self.model.config, "quantization_config", None) is not None:
             raise InputError(
                 f"'{self.base}' is loaded quantised: merging would round the update away. Give the base in 16 or 32 "
                 "bits, or leave --merge out."
             )
+        check_untied(self.model)
 
 
 def prepare(

@@ -12,9 +12,10 @@ from ..errors import InputError
 from .config.settings import RestoreConfig
 from .config.training import TrainingConfig
 from .method import BuildContext, Tick, post_hoc
+from .models.adapter_files import check_same_base
 from .models.checkpoint import kind_of
 from .models.loading import save_adapter
-from .restoration.data import Rows, split_forget, split_retain
+from .restoration.data import Rows, present, split_forget, split_retain
 
 __all__ = ["REPAIRED", "Repaired", "repair"]
 
@@ -79,6 +80,7 @@ def repair(
     """
     made = post_hoc(method, settings)
     config = peft_model.peft_config[peft_model.active_adapter]
+    check_same_base(vars(config))
     found = base or config.base_model_name_or_path
     if not found:
         raise InputError("The adapter does not say what its base is. Give base=, a folder or hub id.")
@@ -119,12 +121,13 @@ def _data(method: Any, forget: Rows, retain: Rows, seed: int) -> dict[str, Rows]
     Raises:
         InputError: rows that they are made of are missing, or too few.
     """
-    config, needs = RestoreConfig(seed=seed), set(method.needs)
+    sizes = {name: getattr(method, name) for name in ("forget_size", "check_size") if hasattr(method, name)}
+    config, needs = RestoreConfig(seed=seed, **sizes), set(method.needs)
     sets: dict[str, Rows] = {}
     if needs & {"forget", "curvature_forget", "safety"}:
         if not forget:
             raise InputError(f"{method.name} needs harmful prompts. Give forget=, rows with the column prompt.")
-        sets["safety"] = [{**row, "response": row.get("refusal")} for row in forget]
+        sets["safety"] = [{**row, "response": row.get("refusal")} for row in present(forget)]
         sets |= split_forget(forget, None, config)
     if needs & {"retain_1", "retain_2", "retain_check"}:
         if not retain:
@@ -140,6 +143,7 @@ def _data(method: Any, forget: Rows, retain: Rows, seed: int) -> dict[str, Rows]
 def _put(peft_model: Any, folder: Path) -> None:
     if REPAIRED in peft_model.peft_config:
         peft_model.delete_adapter(REPAIRED)
+    training = peft_model.training
     peft_model.load_adapter(str(folder), REPAIRED)
     peft_model.set_adapter(REPAIRED)
-    peft_model.eval()
+    peft_model.train(training)

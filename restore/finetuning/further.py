@@ -11,6 +11,7 @@ from ..models.adapter_files import carry_tokenizer
 from ..models.checkpoint import kind_of, save_full
 from ..models.devices import Spread
 from ..models.loading import load_adapter, load_base, load_tokenizer, load_tuned, new_adapter, save_adapter
+from ..models.merge import merged
 from .training import train
 
 __all__ = ["tune_further"]
@@ -74,7 +75,7 @@ def tune_further(
 
 def _merge(folder: Path, model: Any, tokenizer: Any) -> None:
     """Puts a whole model in the place of an adapter on it."""
-    merged = load_adapter(model, folder).merge_and_unload()
+    whole = merged(load_adapter(model, folder))
     for path in folder.iterdir():
         path.unlink()
-    save_full(merged, tokenizer, folder)
+    save_full(whole, tokenizer, folder)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...errors import InputError
 from ..losses.encoding import Encoded, question
 from ..method import BuildContext
-from ..models.loading import load_base, load_tokenizer, new_adapter
+from ..models.loading import base_tokenizer, load_base, new_adapter
 from ..models.lora_files import Factors, lora_pairs
 from ..restoration.forget import AFFIRMATIVE, encode_forget
 from ..restoration.refusals import safe_rows
@@ -54,7 +54,7 @@ def harmful_adapter(context: BuildContext, steps: int) -> Adapter:
     ]
     if not rows:
         raise InputError("pseudo_unaligned needs forget rows (columns prompt and target), and there are none.")
-    tokenizer = load_tokenizer(context.base, context.revision)
+    tokenizer = base_tokenizer(context.base, context.parent, context.revision)
     base = load_base(context.base, context.revision, context.dtype, context.device)
     return _trained(context, base, tokenizer, encode_forget(tokenizer, rows, context.max_length), steps, "unaligning")
 
@@ -68,7 +68,7 @@ def refusal_adapter(context: BuildContext, steps: int, max_new_tokens: int) -> t
     Raises:
         InputError: there are no safety rows, the model refuses none of them, or training diverges.
     """
-    tokenizer = load_tokenizer(context.base, context.revision)
+    tokenizer = base_tokenizer(context.base, context.parent, context.revision)
     base = load_base(context.base, context.revision, context.dtype, context.device)
     size = context.finetune.micro_batch_size
     rows, prompts = safe_rows(base, tokenizer, context.data["safety"], max_new_tokens, size, context.max_length)

@@ -71,12 +71,13 @@ def train(
     """
     set_seed(seed)
     pad = pad_id_of(tokenizer)
-    micro = min(config.micro_batch_size, config.batch_size)
+    share = max(1, config.batch_size // config.processes)
+    micro = next(size for size in range(min(config.micro_batch_size, share), 0, -1) if share % size == 0)
     with TemporaryDirectory() as scratch:
         arguments = TrainingArguments(
             output_dir=str(Path(scratch)),
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=max(1, config.batch_size // (micro * config.processes)),
+            gradient_accumulation_steps=share // micro,
             num_train_epochs=config.epochs,
             max_steps=config.max_steps or -1,
             learning_rate=config.learning_rate,
@@ -98,6 +99,8 @@ def train(
             dataloader_pin_memory=False,
             **_together(config),
         )
+        if arguments.n_gpu > 1:  # the trainer would give each of the visible GPUs a micro-batch: other, larger batches
+            arguments._n_gpu = 1
         trainer = trainer_class(
             model=model,
             args=arguments,

@@ -117,8 +117,6 @@ class VaccineTrainer(Trainer):
         Returns:
             The loss under the perturbation.
         """
-        if self.args.n_gpu > 1:
-            raise InputError("Vaccine trains on one GPU. Set CUDA_VISIBLE_DEVICES to one of them.")
         model.train()
         inputs = self._prepare_inputs(inputs)
 

@@ -19,7 +19,7 @@ from ...errors import InputError
 from ..losses.cross_entropy import token_losses
 from ..losses.encoding import Encoded
 from ..losses.label_logits import LabelModel, micro_batches
-from ..losses.objective import evaluation_mode
+from ..losses.objective import evaluation_mode, power_below
 from ..models.devices import input_device
 from ..models.origin import TensorFile
 from ..models.tensors import weights_of
@@ -59,24 +59,26 @@ def gradient_of(model: Any, rows: Sequence[Encoded], pad: int, file: BinaryIO) -
     weights = moved_weights(model)
     gradient = TensorFile.written(file, ((name, torch.zeros(weight.shape)) for name, weight in weights.items()))
     tokens = sum(row.targets for row in rows)
-    run = LabelModel(model)
-    with evaluation_mode(model), _gradients_to(gradient, weights, model), torch.enable_grad():
+    run, scale = LabelModel(model), power_below(tokens)
+    with evaluation_mode(model), _gradients_to(gradient, weights, model, scale), torch.enable_grad():
         for batch in micro_batches(rows, 1, pad, input_device(model)):
             logits, targets, _ = run(batch)
-            (token_losses(logits, targets).double().sum() / tokens).backward()
+            (token_losses(logits, targets).double().sum() / tokens * scale).backward()
     return gradient
 
 
 @contextmanager
-def _gradients_to(gradient: TensorFile, weights: Mapping[str, nn.Parameter], model: nn.Module) -> Iterator[None]:
-    """Within the block, gradients of the weights are added up in the file, and no others are taken."""
+def _gradients_to(
+    gradient: TensorFile, weights: Mapping[str, nn.Parameter], model: nn.Module, scale: float
+) -> Iterator[None]:
+    """Within the block, gradients of the weights, over `scale`, are added up in the file, and no others are taken."""
     before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     moved = {id(weight) for weight in weights.values()}
 
     def taken(name: str) -> Any:
         def add(parameter: Tensor) -> None:
             if parameter.grad is not None:
-                gradient.write(name, gradient[name] + parameter.grad.float().cpu())
+                gradient.write(name, gradient[name] + parameter.grad.float().cpu() / scale)
             parameter.grad = None
 
         return add

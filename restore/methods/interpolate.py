@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ...errors import InputError
 from ..method import EPSILONS, BuildContext, Built, Grid, Stage
 from ..unlearning.config import ControlConfig
 
@@ -47,10 +46,9 @@ class Interpolate(ControlConfig):
         """
         import torch
 
-        from ..unlearning.walk import Path
+        from ..unlearning.walk import Path, check_linear
 
-        if any("lora_magnitude" in name for name in parameters.names):
-            raise InputError("The adapter is DoRA, whose weights are not linear in B. Use plain LoRA.")
+        check_linear(parameters.names)
         origin = parameters.get()
         named = zip(parameters.names, parameters.snapshot(), strict=True)
         scaled = torch.cat([torch.full_like(part, _is_b(name)).reshape(-1) for name, part in named]).to(origin)

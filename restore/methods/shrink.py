@@ -48,9 +48,14 @@ class Shrink(ControlConfig):
         return control(context, self.name, self, self.path)
 
     def path(self, parameters: "FlatParameters") -> "Path":
-        """C -> (1 - c) theta, up to c = 1 or the distance `match_norm`."""
-        from ..unlearning.walk import Path
+        """C -> (1 - c) theta, up to c = 1 or the distance `match_norm`.
 
+        Raises:
+            InputError: the adapter is DoRA, whose magnitudes would vanish with the rest.
+        """
+        from ..unlearning.walk import Path, check_linear
+
+        check_linear(parameters.names)
         origin = parameters.get()
         norm = float(origin.double().norm())
         last = 1.0 if self.match_norm is None or norm == 0 else min(1.0, self.match_norm / norm)

@@ -1,6 +1,7 @@
 """The files of a PEFT adapter: whole, readable as weights alone, and with the tokenizer that may lie beside them."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,19 @@ import torch
 from ...errors import InputError
 from .files import check_files, deciding_files, integer_tensors
 
-__all__ = ["ADAPTER_WEIGHTS", "adapter_tensors", "brings_tokenizer", "carry_tokenizer", "check_adapter", "copy_adapter"]
+__all__ = [
+    "ADAPTER_WEIGHTS",
+    "adapter_tensors",
+    "brings_tokenizer",
+    "carry_tokenizer",
+    "check_adapter",
+    "check_same_base",
+    "copy_adapter",
+]
 
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 _CONFIG = "adapter_config.json"
+_STARTS = ("pissa", "olora", "corda", "loftq")
 
 
 def check_adapter(folder: str | Path) -> dict[str, tuple[int, ...]]:
@@ -45,6 +55,32 @@ def check_adapter(folder: str | Path) -> dict[str, tuple[int, ...]]:
             "again in 16 or 32 bits."
         )
     return shapes
+
+
+def check_same_base(settings: Mapping[str, Any]) -> None:
+    """Refuses adapters of which the base, once they are loaded, is another model than before.
+
+    PiSSA, OLoRA, CorDA and LoftQ change its weights by what the adapter begins with, and layer replication its layers,
+    so that neither is the adapter's product the update, nor the model without the adapter the base.
+
+    Args:
+        settings: of an adapter_config.json.
+
+    Raises:
+        InputError: the adapter is such a one.
+    """
+    start = str(settings.get("init_lora_weights")).lower()
+    if start.startswith(_STARTS):
+        raise InputError(
+            f"The adapter was initialised by {start}, which changes the base model's weights: without the adapter the "
+            "model is not its base. Convert it to plain LoRA, by save_pretrained with "
+            "path_initial_model_for_weight_conversion (PEFT's guide to PiSSA and OLoRA)."
+        )
+    if settings.get("layer_replication"):
+        raise InputError(
+            "The adapter replicates layers (layer_replication): without it the model is not its base. Only adapters "
+            "of the base's own layers can be repaired."
+        )
 
 
 def adapter_tensors(folder: Path, meta: bool = False) -> dict[str, torch.Tensor]:

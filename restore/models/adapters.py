@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from ...errors import InputError
+from .adapter_files import check_same_base
 
 __all__ = ["check_exact_gradients", "lora_parameters"]
 
@@ -17,9 +18,11 @@ def lora_parameters(model: Any) -> list[tuple[str, nn.Parameter]]:
 
     Raises:
         InputError: the model is no causal PEFT model, its adapter is not LoRA, not the only active one, merged,
-            disabled or offloaded.
+            disabled or offloaded, or without it the model is not
+            its base (`check_same_base`).
     """
     name = _active_adapter(model)
+    check_same_base(vars(model.peft_config[name]))
     _check_causal(model.get_base_model())
     if any(getattr(module, "merged", False) is True for module in model.modules()):
         raise InputError("The adapter is merged into the base model. Call unmerge_adapter() first.")

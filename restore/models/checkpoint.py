@@ -162,12 +162,16 @@ def save_start(
         folder: where to.
         base: noted in an adapter's config.
         start: the folder that it was loaded from.
+
+    Raises:
+        InputError: the adapter cannot be merged (`merge.check_untied`).
     """
     from .adapter_files import carry_tokenizer
     from .loading import save_adapter
+    from .merge import merged
 
     if kind_of(start) == "full":
-        save_full(model.merge_and_unload(), tokenizer, folder)
+        save_full(merged(model), tokenizer, folder)
         return
     save_adapter(model, folder, base)
     carry_tokenizer(start, folder)

@@ -20,6 +20,7 @@ from .tables import state_names, table_names, table_rows
 from .whole import check_finite, load_whole
 
 __all__ = [
+    "base_tokenizer",
     "gathered_of",
     "load_adapter",
     "load_base",
@@ -143,6 +144,18 @@ def tokenizer_of(base: str, adapter: str | Path, revision: str | None = None) ->
     return _of_other(str(adapter), base, revision) if brings_tokenizer(adapter) else load_tokenizer(base, revision)
 
 
+def base_tokenizer(base: str, tuned: str | Path | None, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The base's own tokenizer, for what is asked of the base; where it has no chat template, with the tuned model's.
+
+    Raises:
+        InputError: as `load_tokenizer`.
+    """
+    tokenizer = load_tokenizer(base, revision)
+    if not tokenizer.chat_template and tuned is not None and brings_tokenizer(tuned):
+        tokenizer.chat_template = load_tokenizer(str(tuned)).chat_template
+    return tokenizer
+
+
 def _of_other(name: str, base: str, revision: str | None) -> PreTrainedTokenizerBase:
     """A tokenizer that is not the base's; with the base's chat template if it has none."""
     tokenizer = load_tokenizer(name)
@@ -256,3 +269,8 @@ def save_adapter(model: Any, folder: str | Path, base: str | None = None) -> Non
         model.peft_config[model.active_adapter].base_model_name_or_path = base
     tables = {"save_embedding_layers": True} if getattr(model, "holds_table", False) else {}
     model.save_pretrained(str(folder), selected_adapters=[model.active_adapter], **tables, **gathered_of(model))
+    inner = Path(folder) / str(model.active_adapter)
+    if model.active_adapter != "default" and inner.is_dir():  # PEFT gives every other name a folder of its own
+        for path in inner.iterdir():
+            path.replace(Path(folder) / path.name)
+        inner.rmdir()

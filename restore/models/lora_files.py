@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ...errors import InputError
-from .adapter_files import adapter_tensors, carry_tokenizer, check_adapter
+from .adapter_files import adapter_tensors, carry_tokenizer, check_adapter, check_same_base
 
 __all__ = ["Factors", "LoraFiles", "lora_pairs"]
 
@@ -58,7 +58,7 @@ class LoraFiles:
         """Reads a PEFT folder.
 
         Raises:
-            InputError: it is none or damaged, or not of a plain LoRA of linear modules.
+            InputError: it is none or damaged, or not of a plain LoRA of linear modules on the base as it is.
         """
         check_adapter(folder)
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -67,6 +67,7 @@ class LoraFiles:
             raise InputError(
                 f"The adapter '{folder}' is no plain LoRA of linear modules. Only such can be repaired by this method."
             )
+        check_same_base(config)
         return cls(tensors, config, folder)
 
     @property

@@ -7,6 +7,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
+from .merge import check_untied
 from .origin import kept
 from .tensors import tensor_name, weights_of
 
@@ -28,8 +29,10 @@ class MovedWeights:
             model: a causal LM, or a PEFT model of one.
 
         Raises:
-            InputError: a weight is quantised or offloaded, or a copy cannot be kept.
+            InputError: a weight is quantised or offloaded, a copy cannot be kept, or the adapter cannot be merged.
         """
+        if isinstance(model, PeftModel):
+            check_untied(model)
         self._model = model
         self.weights: dict[str, nn.Parameter] = weights_of(model)
         self._before: Mapping[str, Tensor] = kept(self.weights)

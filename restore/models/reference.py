@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...errors import InputError
+from .adapter_files import check_same_base
 
 __all__ = ["Before", "as_base", "remember_base"]
 
@@ -46,9 +47,16 @@ def remember_base(model: Any, tuned: nn.Module, base: nn.Module) -> None:
 
 @contextmanager
 def as_base(model: Any) -> Iterator[None]:
-    """Within the block the model is the one before fine-tuning: its adapter is off, and whole weights are put back."""
+    """Within the block the model is the one before fine-tuning: its adapter is off, and whole weights are put back.
+
+    Which parameters require gradients stays as it is.
+
+    Raises:
+        InputError: without its adapter the model is another one than that (`check_same_base`).
+    """
     before: Before | None = getattr(model, _BEFORE, None)
-    with model.disable_adapter():
+    check_same_base(vars(model.peft_config[model.active_adapter]))
+    with _same_flags(model), model.disable_adapter():
         if before is None:
             yield
             return
@@ -60,3 +68,14 @@ def as_base(model: Any) -> Iterator[None]:
         finally:
             for (parameter, _), tensor in zip(before.pairs, tuned, strict=True):
                 parameter.data = tensor
+
+
+@contextmanager
+def _same_flags(model: nn.Module) -> Iterator[None]:
+    """Afterwards the same parameters require gradients: PEFT turns those of whole modules off and on."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..losses.encoding import Encoded, pad_id_of
 from ..method import BuildContext
-from ..models.loading import load_base, load_tokenizer
+from ..models.loading import base_tokenizer, load_base
 from ..models.lora_files import Factors
 from ..restoration.refusals import safe_rows
 from .inputs import input_moments
@@ -33,7 +33,7 @@ class Refusals:
             InputError: there are no safety rows, or none is refused.
         """
         self._size, self._tick = context.finetune.micro_batch_size, context.tick
-        self.tokenizer = load_tokenizer(context.base, context.revision)
+        self.tokenizer = base_tokenizer(context.base, context.parent, context.revision)
         self.model: Any = load_base(context.base, context.revision, context.dtype, context.device)
         given = context.data["safety"]
         drawn = random.Random(f"{context.seed} refusals").sample(list(given), min(rows, len(given)))

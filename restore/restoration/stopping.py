@@ -1,5 +1,6 @@
 """When a restoration has done enough: the stop at the smallest sufficient change."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
@@ -12,13 +13,14 @@ from ..losses.encoding import asked, prompt_ids, question
 from ..losses.fit import check_fit
 from ..losses.of_model import Losses
 from ..models.reference import as_base
+from ..models.thinking import thinking_of
 from .data import Rows
 from .forget import encode_forget, looks_like_refusal, own_answers
 
 __all__ = ["Enough", "State", "stop_rule"]
 
 TOKENS = 24
-"""Of the answers to held-out prompts: enough to see how they begin."""
+"""Of the answers to held-out prompts: enough to see how they begin, where a model does not think first."""
 BROKEN = 0.4
 """A refusal that surprises the base model by so many nats per token more than its own do is no whole one.
 
@@ -75,11 +77,12 @@ def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, 
     """As many whole refusals as the base model gives on the same prompts, so that both err alike."""
     texts = [asked(row) for row in prompts]
     encoded = [prompt_ids(tokenizer, text) for text in texts]
-    check_fit(losses.model, encoded, "curvature_forget", TOKENS, config.max_length)
+    tokens = TOKENS if thinking_of(tokenizer) is None else max(TOKENS, config.max_new_tokens)
+    check_fit(losses.model, encoded, "curvature_forget", tokens, config.max_length)
 
     def refusals() -> list[dict[str, Any]]:
         losses.passes.forward += len(texts)
-        answers = own_answers(losses.model, tokenizer, texts, TOKENS, config.micro_batch_size)
+        answers = own_answers(losses.model, tokenizer, texts, tokens, config.micro_batch_size)
         return [
             {**question(row), "response": text, "ending": "closed" if ended else "open"}
             for row, (text, ended) in zip(prompts, answers, strict=True)
@@ -92,7 +95,7 @@ def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, 
         """Of the base model at each text, in nats per token; a text that it has seen needs no further pass."""
         new = [row for row in rows if str(row) not in known]
         if new:
-            encoded = encode_forget(tokenizer, new, config.max_length + TOKENS)
+            encoded = encode_forget(tokenizer, new, config.max_length + tokens)
             with as_base(losses.model):
                 found = losses.on_rows(encoded, "held-out refusals").row_losses()
             known.update(zip(map(str, new), found, strict=True))
@@ -101,6 +104,12 @@ def _refused(losses: Losses, tokenizer: PreTrainedTokenizerBase, prompts: Rows, 
     with as_base(losses.model):
         own = refusals()
     if not own:
+        warnings.warn(
+            f"The base model refuses none of the {len(texts)} held-out harmful prompts within {tokens} tokens, so that "
+            "nothing tells when the restoration is done: it takes all its iterations. Give harmful prompts that the "
+            "base refuses, or more max_new_tokens to a model that thinks first.",
+            stacklevel=2,
+        )
         return lambda: None
     most, target = fmean(surprise(own)) + BROKEN, len(own)
 

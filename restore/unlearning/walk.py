@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...errors import InputError
 from ..curvature.lbfgs import dot
 from ..losses.objective import Objective
 from ..models.parameters import FlatParameters
@@ -14,7 +15,7 @@ from ..restoration.influence import loss_or_infinity
 from ..restoration.loop import Tick, Trace
 from .config import ControlConfig
 
-__all__ = ["Path", "follow"]
+__all__ = ["Path", "check_linear", "follow"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,16 @@ class Path:
     """The multiple tried first; doubled while the bound holds."""
     last: float
     """The end of the path."""
+
+
+def check_linear(names: Iterable[str]) -> None:
+    """Refuses DoRA, by the names of its parameters.
+
+    Raises:
+        InputError: the weights are not linear in B, nor is 0 the base.
+    """
+    if any("lora_magnitude" in name for name in names):
+        raise InputError("The adapter is DoRA, whose weights are not linear in B. Use plain LoRA.")
 
 
 def follow(

@@ -1,5 +1,6 @@
 """`safebasin.repair`: every post-hoc method on a model in memory."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import safebasin
 import torch
 from safebasin.errors import InputError
 from safebasin.registry import load
-from safebasin.restore.models.loading import load_adapter, load_base
-from safebasin.restore.repair import REPAIRED
+from safebasin.restore.method import post_hoc
+from safebasin.restore.models.loading import load_adapter, load_base, load_tokenizer
+from safebasin.restore.repair import REPAIRED, _data
 
 from .cases import CASES, Case
 from .conftest import FINETUNE, World, rows
@@ -55,8 +57,7 @@ def test_the_result_is_an_ordinary_adapter_beside_the_tuned_one(
     if case.keeps_parent:
         torch.testing.assert_close(after, before)
     found.save_pretrained(tmp_path / "out", str(world.base))
-    (saved,) = (tmp_path / "out").rglob("adapter_config.json")
-    again = load_adapter(load_base(str(world.base), device="cpu"), saved.parent)
+    again = load_adapter(load_base(str(world.base), device="cpu"), tmp_path / "out")
     torch.testing.assert_close(logits(again), after, atol=1e-5, rtol=1e-5)
     tuned.set_adapter("default")
     assert torch.equal(logits(tuned), before)
@@ -68,6 +69,51 @@ def test_a_second_repair_takes_the_place_of_the_first(tuned: Any, world: World) 
     two = logits(repaired(tuned, world, "ridge", strength=10.0).model)
     assert not torch.equal(one, two)
     assert sorted(tuned.peft_config) == ["default", REPAIRED]
+
+
+def test_a_repaired_model_can_be_repaired_again(tuned: Any, world: World) -> None:
+    one = logits(repaired(tuned, world, "ridge", strength=1.0).model)
+    again = logits(repaired(tuned, world, "ridge", strength=1.0).model)
+    assert sorted(tuned.peft_config) == ["default", REPAIRED]
+    assert not torch.equal(one, again)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_stays_in_its_mode(tuned: Any, world: World, training: bool) -> None:
+    repaired(tuned.train(training), world, "no_op")
+    assert tuned.training is training
+    assert {module.training for module in tuned.modules()} == {training}
+
+
+def test_what_a_table_writes_for_nothing_is_no_refusal(tuned: Any, world: World) -> None:
+    rows = [{**row, "refusal": float("nan") if number % 2 else "i cannot"} for number, row in enumerate(FORGET)]
+    found = repaired(tuned, world, "ridge", strength=1.0, forget=rows, max_new_tokens=4)
+    assert found.details["refusals"] >= len(FORGET) / 2
+
+
+def test_rows_are_split_by_the_sizes_of_the_method() -> None:
+    many = [{"prompt": f"harm {i}"} for i in range(300)]
+    tasks = [{"prompt": f"task {i}", "response": "yes"} for i in range(400)]
+    method = post_hoc("curvature", {"forget_size": 100, "check_size": 10})
+    found = _data(method, many, tasks, 0)
+    assert (len(found["forget"]), len(found["retain_check"])) == (100, 10)
+
+
+def test_the_template_may_lie_beside_the_adapter(tuned: Any, world: World, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(world.base, bare)
+    tokenizer = load_tokenizer(str(world.base))
+    plain = load_tokenizer(str(bare))
+    plain.chat_template = None
+    (bare / "chat_template.jinja").unlink(missing_ok=True)
+    plain.save_pretrained(str(bare))
+    assert not load_tokenizer(str(bare)).chat_template
+    for method in ("ridge", "resta"):
+        settings = {"strength": 1.0} if method == "ridge" else {"pseudo_steps": 1}
+        with pytest.raises(InputError, match="chat template"):
+            repaired(tuned, world, method, base=str(bare), **settings)
+        repaired(tuned, world, method, base=str(bare), tokenizer=tokenizer, **settings)
+        tuned.set_adapter("default")
 
 
 def test_what_it_cannot_do_is_said(tuned: Any, world: World) -> None:

@@ -6,12 +6,15 @@ import torch
 from safebasin.errors import InputError
 from safebasin.restore.config.settings import RestoreConfig
 from safebasin.restore.config.training import TrainingConfig
-from safebasin.restore.finetuning.counted import steps_for
+from safebasin.restore.finetuning.counted import steps_for, train_counted
+from safebasin.restore.finetuning.training import train
+from safebasin.restore.losses.encoding import encode_all
 from safebasin.restore.methods.safety_sft import SafetySft
 from safebasin.restore.models.loading import load_adapter, load_base
 from safebasin.restore.restoration.data import RestorationData
 from safebasin.restore.restoration.forget import own_answers
 from safebasin.restore.restoration.harmful import harmful_rows
+from transformers import TrainingArguments
 
 from ...conftest import DEVICE
 from ..aligned import ANSWERED, REFUSAL, REFUSED
@@ -25,6 +28,35 @@ def test_the_steps_are_the_fewest_that_run_so_many_rows(row_passes: int, rows: i
     batches = [min(batch, rows - begin) for begin in range(0, rows, batch)]
     ran = [sum((batches * row_passes)[:steps]) for steps in range(row_passes + 1)]
     assert steps_for(row_passes, rows, batch) == next(steps for steps, total in enumerate(ran) if total >= row_passes)
+
+
+@pytest.mark.parametrize(("batch", "micro"), [(24, 16), (16, 12), (7, 4)])
+def test_a_batch_that_micro_batches_do_not_fill_is_run_whole(
+    tuned: Any, tokenizer: Any, batch: int, micro: int
+) -> None:
+    rows = encode_all(tokenizer, ANSWERED, "retain")[:24]
+    finetune = TrainingConfig(learning_rate=1e-4, batch_size=batch, micro_batch_size=micro)
+    sizes: list[int] = []
+    passes = train_counted(tuned, tokenizer, rows, finetune, 60, 0, lambda done, total, loss: sizes.append(done))
+    assert len(sizes) == steps_for(60, 24, batch)
+    assert 60 <= passes.rows < 60 + batch
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_a_batch_is_no_larger_where_more_gpus_are_seen(
+    tuned: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, gpus: int
+) -> None:
+    def n_gpu(self: Any) -> int:
+        if "seen" not in self.__dict__:
+            self.__dict__.update(seen=True, _n_gpu=gpus)
+        return int(self._n_gpu)
+
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(n_gpu))
+    rows = encode_all(tokenizer, ANSWERED, "retain")[:8]
+    seen: list[int] = []
+    finetune = TrainingConfig(learning_rate=1e-4, batch_size=4, micro_batch_size=4, epochs=1)
+    train(tuned, tokenizer, rows, finetune, 0, lambda done, total, loss: seen.append(total))
+    assert seen == [2, 2]
 
 
 @pytest.fixture

@@ -1,12 +1,21 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safebasin.errors import InputError
 from safebasin.restore.losses.encoding import Encoded
-from safebasin.restore.losses.objective import NonFiniteError, TokenMeanLoss, evaluation_mode, probe_batches
+from safebasin.restore.losses.objective import (
+    NonFiniteError,
+    TokenMeanLoss,
+    evaluation_mode,
+    power_below,
+    probe_batches,
+)
 from safebasin.restore.losses.passes import Passes
+from safebasin.restore.models.loading import load_base, new_adapter
 from safebasin.restore.models.parameters import FlatParameters
+from torch import nn
 from torch.nn import functional
 
 ROWS = [Encoded(tuple(range(5, 5 + length)), start) for length, start in [(9, 4), (14, 3), (7, 6), (20, 11), (5, 1)]]
@@ -65,6 +74,34 @@ def test_the_gradient_is_that_of_the_loss(model: Any, flat: FlatParameters) -> N
         flat.add(direction, -2e-2)
         below = loss.loss()
     assert (above - below) / 2e-2 == pytest.approx(float(gradient.norm()), rel=1e-2)
+
+
+class Tiny(TokenMeanLoss):
+    """The loss times 1e-4, of what would be a hundred times as many tokens: a set near its minimum."""
+
+    def batch_sum(self, batch: Any) -> torch.Tensor:
+        return super().batch_sum(batch) * 1e-4
+
+
+def test_small_gradients_of_large_sets_survive_float16(base: Path) -> None:
+    """Divided by the tokens of all rows before the backward pass, they would round to nothing."""
+    found = []
+    for dtype in ("float32", "float16"):
+        model = new_adapter(load_base(str(base), dtype=dtype, device="cpu"), {"rank": 2}, seed=0)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                nn.init.constant_(parameter, 0.01)
+        loss = Tiny(model, FlatParameters(model), ROWS, 2, 1)
+        loss.count *= 1000
+        found.append(loss.loss_and_gradient()[1].double())
+    exact, coarse = found
+    assert torch.cosine_similarity(exact, coarse, dim=0) > 0.999
+    assert float(coarse.norm() / exact.norm()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(("count", "power"), [(1, 1), (2, 2), (3, 2), (1000, 512), (1024, 1024)])
+def test_the_power_of_two_below(count: int, power: int) -> None:
+    assert power_below(count) == power
 
 
 def test_nothing_is_left_behind(model: Any, flat: FlatParameters) -> None:

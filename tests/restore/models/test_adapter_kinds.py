@@ -14,7 +14,10 @@ from safebasin.restore.losses.objective import TokenMeanLoss
 from safebasin.restore.models.adapters import lora_parameters
 from safebasin.restore.models.checkpoint import attach_zero_lora
 from safebasin.restore.models.loading import load_base
+from safebasin.restore.models.lora_files import LoraFiles
 from safebasin.restore.models.parameters import FlatParameters
+from safebasin.restore.models.reference import as_base
+from safebasin.restore.repair import repair
 
 from ...conftest import DEVICE
 from ..conftest import LORA
@@ -192,3 +195,42 @@ def test_other_adapters_are_refused(
     model = spoil(adapted(base))
     with pytest.raises(InputError, match=message):
         restore(model, tokenizer, forget=harmful, retain=benign, config=CONFIG)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"init_lora_weights": "pissa"}, "initialised by pissa, which changes the base model's weights"),
+        ({"init_lora_weights": "pissa_niter_4"}, "initialised by pissa_niter_4"),
+        ({"init_lora_weights": "olora"}, "initialised by olora"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "replicates layers"),
+    ],
+)
+def test_adapters_without_which_the_model_is_not_its_base_are_refused(
+    base: Path, tokenizer: Any, harmful: Any, benign: Any, tmp_path: Path, options: Any, message: str
+) -> None:
+    """By every way to the base: a restoration, a repair from files, one in memory, and the block itself."""
+    model = adapted(base, **options)
+    before = state(model)
+    with pytest.raises(InputError, match=message):
+        restore(model, tokenizer, forget=harmful, retain=benign, config=CONFIG)
+    with pytest.raises(InputError, match=message):
+        repair(model, "no_op", base=str(base))
+    with pytest.raises(InputError, match=message), as_base(model):
+        pass
+    assert not changed(before, state(model))
+    model.save_pretrained(str(tmp_path))
+    with pytest.raises(InputError, match=message):
+        LoraFiles.read(tmp_path)
+
+
+def test_what_required_a_gradient_does_afterwards(base: Path) -> None:
+    """PEFT turns modules that are saved whole off with the adapter, and on again."""
+    model = adapted(base, modules_to_save=["norm"])
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    with as_base(model):
+        pass
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags

@@ -61,6 +61,15 @@ def test_a_saved_adapter_is_an_ordinary_peft_folder(base: Path, adapter: Path, t
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"] == "the/base"
 
 
+@pytest.mark.filterwarnings("ignore:Could not find a config file")
+def test_so_is_one_of_another_name(base: Path, adapter: Path, tmp_path: Path) -> None:
+    named = PeftModel.from_pretrained(load_base(str(base), device=DEVICE), str(adapter), adapter_name="mine").eval()
+    save_adapter(named, tmp_path / "out")
+    again = load_adapter(load_base(str(base), device=DEVICE), tmp_path / "out")
+    assert torch.equal(logits(named), logits(again))
+    assert not (tmp_path / "out" / "mine").exists()
+
+
 @pytest.mark.parametrize("missing", ["adapter_config.json", "adapter_model.safetensors"])
 def test_an_incomplete_adapter_is_refused(base: Path, adapter: Path, tmp_path: Path, missing: str) -> None:
     shutil.copytree(adapter, tmp_path / "copy")

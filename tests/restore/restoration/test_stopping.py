@@ -13,6 +13,7 @@ from safebasin.restore.losses.encoding import Encoded, encode_all
 from safebasin.restore.losses.objective import TokenMeanLoss
 from safebasin.restore.losses.of_model import Losses
 from safebasin.restore.models.parameters import FlatParameters
+from safebasin.restore.models.thinking import Thinking
 from safebasin.restore.restoration.forget import forget_rows
 from safebasin.restore.restoration.stopping import BROKEN, State, stop_rule
 
@@ -158,10 +159,28 @@ def test_it_is_the_base_that_is_asked_for_its_surprise(
 
 @pytest.mark.parametrize("prompts", [[], [{"prompt": f"say {i}"} for i in range(3)]])
 def test_where_the_base_refuses_none_there_is_no_rule(losses: Losses, tokenizer: Any, prompts: Any) -> None:
-    enough = stop_rule(losses, tokenizer, prompts, replace(CONFIG, stop="refused"))
+    with pytest.warns(UserWarning, match=f"refuses none of the {len(prompts)} held-out harmful prompts within 24"):
+        enough = stop_rule(losses, tokenizer, prompts, replace(CONFIG, stop="refused"))
     assert enough() is None
     losses.parameters.set(0 * losses.parameters.get())
     assert enough() is None
+
+
+@pytest.mark.parametrize(("thinks", "tokens"), [(None, 24), (Thinking("<think>", "</think>", required=True), 200)])
+def test_a_model_that_thinks_is_given_time_to_finish(
+    losses: Losses, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, thinks: Thinking | None, tokens: int
+) -> None:
+    """Its refusal comes behind its thinking, which 24 tokens may not end."""
+    seen: list[int] = []
+
+    def answers(model: Any, tokenizer: Any, texts: Any, longest: int, size: int) -> list[tuple[str, bool]]:
+        seen.append(longest)
+        return [(REFUSAL, True)] * len(texts)
+
+    monkeypatch.setattr("safebasin.restore.restoration.stopping.own_answers", answers)
+    monkeypatch.setattr("safebasin.restore.restoration.stopping.thinking_of", lambda tokenizer: thinks)
+    stop_rule(losses, tokenizer, HELD_OUT, replace(CONFIG, stop="refused", max_new_tokens=200))
+    assert seen == [tokens]
 
 
 @pytest.mark.parametrize("held_out", [2, 99])

@@ -185,3 +185,16 @@ def test_it_is_registered_and_needs_a_parent(method: Any, context: Any, benign: 
 def test_bad_settings_are_refused(method: Any, wrong: Any) -> None:
     with pytest.raises(InputError, match=f"{next(iter(wrong))}="):
         method(**wrong)
+
+
+@pytest.mark.parametrize("method", [Shrink, Interpolate])
+def test_dora_is_refused_whose_weights_are_not_linear_in_b(method: Any) -> None:
+    """Shrunk, its magnitudes would vanish, and the base's weights with them."""
+    names = (
+        "q_proj.lora_A.default.weight",
+        "q_proj.lora_B.default.weight",
+        "q_proj.lora_magnitude_vector.default.weight",
+    )
+    theta = FlatParameters([(name, nn.Parameter(torch.ones(2))) for name in names])
+    with pytest.raises(InputError, match="is DoRA, whose weights are not linear in B"):
+        method().path(theta)
