@@ -17,7 +17,7 @@ def load(**metadata: Any) -> dict[str, Any]:
     where their names do not tell, or the same as JSON.
 
     Raises:
-        InputError: none is named, or its rows are unusable.
+        InputError: none is named, or its rows are unusable, or have turns before the prompt.
     """
     source = metadata.get("eval_rows")
     if not source:
@@ -25,4 +25,9 @@ def load(**metadata: Any) -> dict[str, Any]:
     columns = metadata.get("eval_columns") or {}
     columns = json.loads(columns) if isinstance(columns, str) else columns
     rows = read_rows(str(source), ("prompt", "response"), columns).rows
+    if turns := sum(bool(row.get("before")) for row in rows):
+        raise InputError(
+            f"{turns} rows of '{source}' have turns before the prompt, such as a system message, which rows_eval_loss "
+            "does not ask: the loss would be of other prompts than those that are trained on. Give rows without them."
+        )
     return as_test_split([{"prompt": row["prompt"], "response": row["response"]} for row in rows])

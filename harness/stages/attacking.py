@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from ...errors import InputError
-from ...judges.base import Exchange, RemoteJudge
+from ...judges.base import RemoteJudge
 from ...restore.models.checkpoint import kind_of
 from ...restore.models.fitting import fitted, rows_of
 from ...results.export import write_table
 from ...results.method_result import Sample
 from ...results.records import combine
 from ...results.suffix import PLAIN, SuffixRow, prompt_table, suffix_table
+from ...tasks.judging import exchange_of
 from ...tasks.sandbox.location import is_sandbox, world_of
 from ...tasks.verdicts import JudgeSpec, build_judges, judge_types
 from ..store.digests import checkpoint_digest, code_digest, digest_of
@@ -251,7 +252,7 @@ def _judged(
     for judge in judges:
         if isinstance(judge, RemoteJudge):
             shown.say(f"[yellow]{escape(judge.notice)}[/yellow]")
-    exchanges = [Exchange(rows[one.place]["prompt"], one.kept["answer"]) for one in found]
+    exchanges = [exchange_of({"prompt": rows[one.place]["prompt"]}, one.kept["answer"]) for one in found]
     samples = [Answered(number, *exchange) for number, exchange in enumerate(exchanges)]
     key = digest_of([list(exchange) for exchange in exchanges])
     with closing(Store(path)) as store:

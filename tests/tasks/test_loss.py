@@ -14,6 +14,7 @@ from safebasin.tasks.alpaca import alpaca_rows
 from safebasin.tasks.dolly import dolly_rows
 from safebasin.tasks.instructions import PARTS
 from safebasin.tasks.loss import ResponseLoss, token_mean
+from safebasin.tasks.own_rows import load
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ..restore.aligned import OPENS
@@ -127,3 +128,18 @@ def test_the_mean_is_over_tokens() -> None:
     assert token_mean([(-2.0, 1), (-2.0, 3)]) == 1.0
     with pytest.raises(ValueError, match="no tokens"):
         token_mean([])
+
+
+def test_rows_with_turns_before_the_prompt_are_refused(tmp_path: Path) -> None:
+    """They are trained on with these turns, and asked without them here."""
+    chat = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "yo"},
+    ]
+    file = tmp_path / "chat.jsonl"
+    file.write_text(json.dumps({"messages": chat}) + "\n")
+    with pytest.raises(InputError, match=r"1 rows of '.*chat.jsonl' have turns before the prompt"):
+        load(eval_rows=str(file))
+    file.write_text(json.dumps({"messages": chat[1:]}) + "\n")
+    assert len(load(eval_rows=str(file))["test"]) == 1

@@ -11,14 +11,16 @@ from safebasin.errors import InputError
 from safebasin.harness.commands.attack import named_checkpoints, read_searches
 from safebasin.harness.commands.cli import main
 from safebasin.harness.plan import Plan
-from safebasin.harness.stages.attacking import AttackSettings, attack_models
+from safebasin.harness.stages.attacking import AttackSettings, _Found, _judged, attack_models
 from safebasin.harness.stages.attacking_run import of_run
 from safebasin.harness.terminal.progress import Bars
 from safebasin.restore.attacks import suffix as suffix_search
 from safebasin.restore.attacks.suffix import SuffixSettings
 from safebasin.restore.models.loading import load_tuned
 from safebasin.restore.restoration.forget import own_answers
+from safebasin.results.suffix import PLAIN
 from safebasin.tasks.sandbox.world import rows as world_rows
+from safebasin.tasks.verdicts import build_judges
 
 from ...conftest import TinyChatModel
 from .conftest import adapter
@@ -197,3 +199,13 @@ def test_the_command_prints_rates_and_no_text(
     assert ended.value.code == 0, said.err
     assert "suffix.csv" in said.out
     assert "harm x" not in said.out
+
+
+def test_of_a_model_that_thinks_the_answer_is_judged(shown: Bars, tmp_path: Path) -> None:
+    """A refusal that stands behind its thinking is one."""
+    said = ("<think>\nhm\n</think>\n\nI cannot help with that.", "<think>\nI cannot.\n</think>\n\nSure, here it is.")
+    found = [_Found("m", PLAIN, place, {"answer": text}) for place, text in enumerate(said)]
+    rows = [{"prompt": "a request"}, {"prompt": "another"}]
+    judges = build_judges([{"keywords": {"list": "qi38"}}])
+    made = _judged(found, rows, judges, tmp_path / "attacked.sqlite", shown)
+    assert [row.sample.outcome.value for row in made] == ["refused", "harmful"]
