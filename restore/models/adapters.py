@@ -18,8 +18,7 @@ def lora_parameters(model: Any) -> list[tuple[str, nn.Parameter]]:
 
     Raises:
         InputError: the model is no causal PEFT model, its adapter is not LoRA, not the only active one, merged,
-            disabled or offloaded, or without it the model is not
-            its base (`check_same_base`).
+            disabled or offloaded, or without it the model is not its base (`check_same_base`).
     """
     name = _active_adapter(model)
     check_same_base(vars(model.peft_config[name]))

@@ -74,6 +74,11 @@ def test_worlds_are_counted_in_which_one_held_longer(table: pd.DataFrame) -> Non
     assert row["vs_base_p"] == pytest.approx(2 / 2**5)
 
 
+def test_to_come_back_at_the_last_step_is_sooner_than_never(make: Make) -> None:
+    found = six(make, [20] * 6, [40] * 6, [None] * 6).loc["other"]
+    assert (found["vs_reference_later"], found["vs_reference_sooner"]) == (6, 0)
+
+
 def test_tests_are_corrected_over_the_methods_of_one_fine_tuning(table: pd.DataFrame) -> None:
     found = table["vs_base_p"].dropna()
     assert sorted(found.index) == ["lora", "other", "ours"]
@@ -93,6 +98,8 @@ def test_the_seeds_of_a_world_are_one_vote(make: Make) -> None:
     found = relapse_over_worlds([*bases, *rows, *again], "ours").set_index("method").loc["other"]
     assert (found["vs_reference_later"], found["vs_reference_sooner"], found["rows"]) == (1, 0, 5)
     assert (found["vs_base_later"], found["vs_base_sooner"]) == (0, 2)
+    base = relapse_over_worlds([*bases, *rows]).set_index("method").loc["base"]
+    assert base["rows"] == 5  # its one curve, at the level of each seed's `lora`
 
 
 def test_a_world_without_drift_does_not_count(make: Make) -> None:

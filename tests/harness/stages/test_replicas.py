@@ -14,12 +14,15 @@ from safebasin.harness.plan import Cell, Plan, make_plan
 from safebasin.harness.stages.folder import PLAN, name_of, open_store
 from safebasin.harness.stages.judge import judged_as
 from safebasin.harness.stages.loaded import load_run
-from safebasin.harness.stages.replicas import preset_of
+from safebasin.harness.stages.replicas import preset_of, report_replicas
 from safebasin.harness.stages.report import report, report_together
 from safebasin.harness.store.store import JudgeRecord, Sample
 from safebasin.judges.base import Exchange
+from safebasin.results.method_result import MethodResult, Relapse
 from safebasin.results.records import Verdict
 from safebasin.tasks.sandbox.location import world_of
+
+from ...results.conftest import judged
 
 N = 20
 HARMFUL = {"base": 0, "lora": 12, "shrink": 2}
@@ -169,3 +172,24 @@ def test_rows_that_another_machine_put_in_a_shared_store_are_refused(tmp_path: P
     report(there, Console(quiet=True), shared)
     with pytest.raises(InputError, match=r"made with 'sandbox' of digest aaaaaaaaaaaa, but .* of digest bbbbbbbbbbbb"):
         report(here, Console(quiet=True), shared)
+
+
+def test_where_checkpoints_were_fine_tuned_again_steps_are_counted_over_worlds(tmp_path: Path) -> None:
+    """`shrink` comes back after 10 of 40 steps in all worlds, the base not at all."""
+    curves = {"base": ("RRRR", "RRRR"), "lora": ("HHHH", "HHHH"), "shrink": ("RRRR", "HHRR")}
+    stages = {"base": "base", "lora": "fine-tuning", "shrink": "post-hoc"}
+    results = [
+        MethodResult(
+            model=world, method=method, stage=stages[method], seed=0, safety={"hrr": judged(before)},
+            model_digest=world, relapse={"benign": Relapse({0: judged(before), 10: judged(after), 40: judged(after)})},
+        )
+        for world in WORLDS
+        for method, (before, after) in curves.items()
+    ]  # fmt: skip
+    with (tmp_path / "out").open("w") as out:
+        report_replicas(results, tmp_path, Console(file=out, width=200))
+    table = pd.read_csv(tmp_path / "relapse-worlds.csv").set_index("method")
+    assert table["median"].tolist() == ["> 40", "0", "10"]
+    assert table.loc["shrink", ["vs_base_later", "vs_base_sooner"]].tolist() == [0, 3]
+    assert "| shrink | 10 [10, 10] |" in (tmp_path / "replicas.md").read_text()
+    assert "Relapse beside base" in (tmp_path / "out").read_text()

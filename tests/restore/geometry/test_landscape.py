@@ -14,6 +14,7 @@ from safebasin.restore.geometry.directions import direction_file, direction_like
 from safebasin.restore.geometry.landscape import Plane, lines_of, walk
 from safebasin.restore.geometry.row_losses import RowLosses
 from safebasin.restore.geometry.structure import laplacian, percentiles, roughness, structure
+from safebasin.restore.losses.cross_entropy import token_losses
 from safebasin.restore.losses.encoding import Encoded, encode
 from safebasin.restore.models.loading import load_base
 from safebasin.restore.models.origin import TensorFile
@@ -85,6 +86,20 @@ def test_the_gradient_is_that_of_the_token_mean(plain: Any, rows: list[Encoded])
     (total / sum(row.targets for row in rows)).backward()
     for name, weight in moved_weights(plain).items():
         torch.testing.assert_close(found[name], weight.grad.cpu(), atol=1e-6, rtol=1e-4)
+
+
+def test_the_gradient_of_many_tokens_survives_float16(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a mean over many tokens, each row's share would round to nothing; a thousandth stands for as many more."""
+    monkeypatch.setattr("safebasin.restore.geometry.directions.token_losses", lambda *of: 1e-3 * token_losses(*of))
+    rows = [Encoded(tuple(range(5, 14)), 4)] * 200
+    exact, coarse = (
+        gradient_of(load_base(str(base), dtype=dtype, device="cpu"), rows, 1, io_file())
+        for dtype in ("float32", "float16")
+    )
+    for name in moved_weights(load_base(str(base), device="cpu")):
+        one, two = exact[name].flatten(), coarse[name].flatten()
+        assert torch.cosine_similarity(one, two, dim=0) > 0.999
+        assert float(two.norm() / one.norm()) == pytest.approx(1, abs=0.01)
 
 
 def test_directions_are_scaled_gradients_of_their_seed_and_as_long_as_the_weights(

@@ -99,6 +99,15 @@ def test_small_gradients_of_large_sets_survive_float16(base: Path) -> None:
     assert float(coarse.norm() / exact.norm()) == pytest.approx(1, abs=0.01)
 
 
+def test_the_scaling_changes_no_bit_in_float32(model: Any, flat: FlatParameters) -> None:
+    loss = TokenMeanLoss(model, flat, ROWS, 2, 1)
+    found = loss.loss_and_gradient()[1]
+    with evaluation_mode(model):
+        for batch in loss.batches:
+            (loss.batch_sum(batch) / loss.count).backward()
+    assert torch.equal(found, flat.gradient())
+
+
 @pytest.mark.parametrize(("count", "power"), [(1, 1), (2, 2), (3, 2), (1000, 512), (1024, 1024)])
 def test_the_power_of_two_below(count: int, power: int) -> None:
     assert power_below(count) == power

@@ -2,12 +2,14 @@
 
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safebasin.errors import InputError
+from safebasin.restore.api import Prepared
 from safebasin.restore.models.loading import load_base
 from safebasin.restore.models.merge import check_untied, merged, rounded_away
 from safebasin.restore.models.moving import MovedWeights
@@ -45,7 +47,8 @@ def test_one_end_of_a_tied_table_cannot_be_merged(base: Path, target: str) -> No
     model = adapted(base, ["q_proj", target])
     assert model.config.tie_word_embeddings
     before = logits(model)
-    for refused in (check_untied, merged, MovedWeights):
+    prepared: Any = SimpleNamespace(model=model, base=str(base))
+    for refused in (check_untied, merged, MovedWeights, lambda model: Prepared.check_mergeable(prepared)):
         with pytest.raises(InputError, match="uses one table for both"):
             refused(model)
     assert torch.equal(logits(model), before)
